@@ -1,0 +1,49 @@
+# petavox: `make demo` shows it at work, `make test` checks all of it. Both need only python3, make
+# and the package registries; both make the virtual environment .venv on their first run.
+#
+#   make venv        the environment alone, from constraints/cpu.txt
+#   make demo        see petavox work on this machine
+#   make test        lint, types, floors, tests
+#   make test-slow   the tests that take minutes
+#   make bench       the benchmarks, one JSON line each
+#
+# GPU machines: make venv CONSTRAINTS=constraints/any-torch.txt takes the torch that pip prefers.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS ?= constraints/cpu.txt
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+
+.PHONY: venv demo test test-slow lint bench clean
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -c 'import sys; sys.exit("petavox needs Python 3.11 or newer; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[all]" --group dev
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/petavox demo demo --overwrite
+
+lint: $(STAMP)
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: lint
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile
+
+test-slow: $(STAMP)
+	$(BIN)/pytest -m slow
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo site

@@ -1,0 +1,5 @@
+"""`python -m petavox`: the same as the console script."""
+
+from petavox.cli.app import main
+
+main()

@@ -1,0 +1,1 @@
+"""From tiles to one aligned volume: match, solve, render."""

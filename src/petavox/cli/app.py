@@ -1,0 +1,80 @@
+"""`petavox`: the table of commands, each loaded only when it is called.
+
+What it is: names, one line each, and the module that holds the command. What it is not: code of
+a command; `petavox info` must not wait for torch to load.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import petavox
+
+# command -> (module under petavox.cli, one line of help); the order is the order of work
+COMMANDS: dict[str, tuple[str, str]] = {
+    "import": ("import_", "Copy a volume of any format into OME-Zarr or precomputed."),
+    "export": ("export", "Copy a volume into a foreign format."),
+    "info": ("info", "What a volume is: box, voxel size, data type, chunks."),
+    "check": ("check", "Check axes, offsets and units of volumes."),
+    "model": ("model", "Import, inspect and export networks."),
+    "segment": ("segment", "Flood one subvolume with a flood-filling network."),
+    "score": ("score", "Score a segmentation against a truth."),
+    "view": ("view", "Open volumes in Neuroglancer."),
+    "demo": ("demo", "See petavox work on this machine."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Load one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, line = COMMANDS[cmd_name]
+        app = importlib.import_module(f"petavox.cli.{module}").app
+        loaded = typer.main.get_command(app)
+        loaded.name = cmd_name
+        loaded.short_help = line
+        return loaded
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands without loading any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+# plain help for the root: the rich one would load every command for its one line
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"petavox {petavox.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """From electron-microscope tiles to a connectome."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What all commands share: errors as sentences, figures as a table or as JSON, log lines.
+
+What it is: the wrapper around every command function. What it is not: any command.
+
+A command is a plain function; it returns a mapping of figures, or None:
+
+    @command
+    def info(path: Annotated[str, typer.Argument(help="...")]) -> Figures: ...
+
+The wrapper adds `--json` (where the function returns figures) and `--debug`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import logging
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from petavox.errors import PetavoxError
+
+Figures = Mapping[str, Any]
+"""Names and values that a command yields; nested mappings are shown with dotted names."""
+
+log = logging.getLogger("petavox")
+
+_JSON = Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")]
+_DEBUG = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def command(function: Callable[..., Any]) -> Callable[..., None]:
+    """Turn a function into a command: adds --debug, and --json if it returns Figures."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    gives_figures = hints.get("return", type(None)) is not type(None)
+    signature = inspect.signature(function)
+    extra = {"debug": _DEBUG} | ({"json_": _JSON} if gives_figures else {})
+
+    @functools.wraps(function)
+    def wrapped(**given: Any) -> None:
+        debug, as_json = given.pop("debug"), given.pop("json_", False)
+        _log_to_stderr()
+        try:
+            figures = function(**given)
+        except PetavoxError as e:
+            if debug:
+                raise
+            _fail(str(e), e.exit_code)
+        except (KeyboardInterrupt, BrokenPipeError):
+            _fail("stopped by the user; what was finished is kept.", 130)
+        except Exception as e:
+            if debug:
+                raise
+            _fail(
+                f"unexpected {type(e).__name__}: {e}. This is a defect of petavox: run again with "
+                "--debug and report the traceback.",
+                70,
+            )
+        else:
+            if figures is not None:
+                show(figures, as_json=as_json)
+
+    parameters = [
+        p.replace(annotation=hints.get(p.name, p.annotation)) for p in signature.parameters.values()
+    ]
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in extra.items()
+    ]
+    wrapped.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=parameters, return_annotation=None
+    )
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapped
+
+
+def show(figures: Figures, *, as_json: bool) -> None:
+    """Print figures on stdout: one JSON object, or an aligned table."""
+    if as_json:
+        sys.stdout.write(json.dumps(figures, default=str) + "\n")
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _flat(figures):
+        table.add_row(name.replace("_", " "), _text(value))
+    Console().print(table)
+
+
+def _flat(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", value))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.1f}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(v) for v in value)
+    return str(value)
+
+
+def _fail(sentence: str, code: int) -> typing.NoReturn:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        f"[bold red]error:[/] {_escaped(sentence)}"
+    )
+    raise SystemExit(code)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _log_to_stderr() -> None:
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)

@@ -1,0 +1,1 @@
+"""Flood-filling networks: the network, the canvas that floods, seeds, moves, training."""

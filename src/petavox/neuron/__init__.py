@@ -1,0 +1,1 @@
+"""Neurons: meshes, skeletons, the connectome's tables and graph."""

@@ -1,0 +1,1 @@
+"""Objects across subvolumes: consensus, reconcile, agglomerate."""

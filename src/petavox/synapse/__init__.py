@@ -1,0 +1,1 @@
+"""Synapses: detect clefts, assign partners."""

@@ -1,0 +1,1 @@
+"""What a person sees: Neuroglancer and the report."""
