@@ -9,37 +9,34 @@ What it is not: the ledger, which knows the blocks.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from petavox.errors import NotComplete
-from petavox.provenance import write_json
+from petavox.errors import BadInput, NotComplete
+from petavox.volume import places
 
 NAME = "petavox.json"
 
 
-def begin(folder: Path, **facts: Any) -> None:
+def begin(folder: str | Path, **facts: Any) -> None:
     """Mark a volume as being written."""
-    write_json(folder / NAME, {"state": "writing", **facts})
+    places.write_json(folder, NAME, {"state": "writing", **facts})
 
 
-def finish(folder: Path, provenance: dict[str, Any]) -> None:
+def finish(folder: str | Path, provenance: dict[str, Any]) -> None:
     """Mark a volume as complete, with what made it."""
-    write_json(folder / NAME, {"state": "complete", "provenance": provenance})
+    places.write_json(folder, NAME, {"state": "complete", "provenance": provenance})
 
 
-def read(folder: Path) -> dict[str, Any] | None:
+def read(folder: str | Path) -> dict[str, Any] | None:
     """What `petavox.json` says, or None where there is none."""
     try:
-        return dict(json.loads((folder / NAME).read_text()))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as e:
-        raise NotComplete(f"{folder / NAME} cannot be read ({e}); make the volume again.") from None
+        return places.read_json(folder, NAME)
+    except BadInput as e:
+        raise NotComplete(f"{e} Make the volume again.") from None
 
 
-def require_complete(folder: Path) -> None:
+def require_complete(folder: str | Path) -> None:
     """Raise NotComplete if the volume is still being written, or its writer died."""
     said = read(folder)
     if said is not None and said.get("state") != "complete":

@@ -3,6 +3,7 @@
 What it is: the one interface that stages see, whatever the format underneath. Indices are voxel
 coordinates, zyx, of the volume's own box: a volume whose box starts at (-4, 0, 0) is read with
 `v[-4:0]`, and negative numbers never count from the end.
+`levels` lists all resolutions that lie at the path, finest first; the volume itself is one.
 What it is not: a format. Formats (petavox.volume.formats) give it a Store.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +25,15 @@ class Kind(enum.StrEnum):
 
     IMAGE = "image"
     LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of a volume: its box (voxels of its own, zyx), voxel size, and file name."""
+
+    box: Box
+    voxel_size: VoxelSize
+    name: str
 
 
 class Store(Protocol):
@@ -69,9 +80,11 @@ class Volume:
         kind: Kind,
         format: str,
         writable: bool = False,
+        levels: Sequence[Level] = (),
     ) -> None:
         self.store, self.path, self.voxel_size = store, path, voxel_size
         self.kind, self.format, self.writable = kind, format, writable
+        self.levels = tuple(levels) or (Level(store.box, voxel_size, ""),)
 
     def __repr__(self) -> str:
         return (
@@ -93,6 +106,11 @@ class Volume:
     def dtype(self) -> np.dtype[Any]:
         """Type of one voxel."""
         return self.store.dtype
+
+    @property
+    def chunk(self) -> Zyx:
+        """The piece that is read and decoded as one; `write_shape` where a format has no other."""
+        return getattr(self.store, "chunk", self.store.write_shape)
 
     @property
     def write_shape(self) -> Zyx:

@@ -1,7 +1,8 @@
 """HDF5: a data set addressed like a path, `block.h5/raw`.
 
-What it is: reading through h5py. Voxel size from the data set's or the file's attribute
-`voxel_size_nm` (zyx), or given by the user. What it is not: writing; use `petavox import`.
+What it is: reading through h5py, and writing one data set into a new file for other programs.
+Attributes of the data set (or, for reading, of the file): `voxel_size_nm` (zyx), `offset` (first
+voxel, zyx), `axes` ("zyx"), `kind`. What it is not: a form that many processes write.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from petavox.errors import BadInput
+from petavox.errors import BadInput, WorkFailed
 from petavox.space import Box, VoxelSize, Zyx, zyx
-from petavox.volume.volume import Kind, Volume
+from petavox.volume.formats.facts import chosen, kind_of, settled, three_axes, usable_dtype
+from petavox.volume.volume import Kind, Level, Volume
 
 SUFFIXES = {".h5", ".hdf5", ".hdf"}
+FORMAT = "HDF5"
 
 
 def split(path: Path) -> tuple[Path, str] | None:
@@ -28,8 +31,9 @@ def split(path: Path) -> tuple[Path, str] | None:
 
 
 class _Dataset:
-    def __init__(self, data: Any, start: Zyx) -> None:
-        self._data, self._box = data, Box.of_shape(data.shape, start)
+    def __init__(self, data: Any, start: Zyx, path: str) -> None:
+        self._data, self._box, self._path = data, Box.of_shape(data.shape, start), path
+        self._dtype = usable_dtype(path, data.dtype)
 
     @property
     def box(self) -> Box:
@@ -37,48 +41,114 @@ class _Dataset:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self._data.dtype)
+        return self._dtype
 
     @property
     def write_shape(self) -> Zyx:
         return zyx(self._data.chunks or self._data.shape)
 
     def read(self, box: Box) -> np.ndarray:
-        return np.asarray(self._data[box.slices(self._box.start)])
+        try:
+            return np.asarray(self._data[box.slices(self._box.start)], self._dtype)
+        except (OSError, RuntimeError, ValueError) as e:
+            raise WorkFailed(
+                f"box {box} of {self._path} cannot be read, the file may be damaged: {e}."
+            ) from None
 
     def write(self, box: Box, values: np.ndarray) -> None:
-        raise BadInput("HDF5 volumes are read only; import them into OME-Zarr first.")
+        try:
+            self._data[box.slices(self._box.start)] = values
+        except (OSError, RuntimeError, ValueError) as e:
+            raise WorkFailed(f"box {box} of {self._path} cannot be written: {e}.") from None
 
 
-def open(path: Path, *, voxel_size: VoxelSize | None) -> Volume:
+def datasets(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """All data sets of a file: name -> (shape, type)."""
+    found: dict[str, tuple[tuple[int, ...], str]] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = (tuple(item.shape or ()), str(item.dtype))
+
+    with _opened(file) as handle:
+        handle.visititems(visit)
+    return found
+
+
+def _opened(file: Path) -> Any:
+    if not file.exists():
+        raise BadInput(f"there is no file {file}.")
+    try:
+        return h5py.File(file, "r")
+    except OSError as e:
+        raise BadInput(f"{file} is not a readable HDF5 file ({e}).") from None
+
+
+def open(
+    path: Path, *, voxel_size: VoxelSize | None, resolution: VoxelSize | None = None
+) -> Volume:
     """Open one data set for reading."""
     found = split(path)
     if found is None:
         raise BadInput(f"{path} names no HDF5 file.")
     file, name = found
-    if not file.exists():
-        raise BadInput(f"there is no file {file}.")
-    try:
-        handle = h5py.File(file, "r")
-    except OSError as e:
-        raise BadInput(f"{file} is not a readable HDF5 file ({e}).") from None
-    names: list[str] = []
-    handle.visititems(lambda n, o: names.append(n) if isinstance(o, h5py.Dataset) else None)
-    if name not in names:
+    handle = _opened(file)
+    data = handle.get(name) if name else None
+    if not isinstance(data, h5py.Dataset):
         raise BadInput(
-            f"{file} has no data set '{name}'. It holds: {', '.join(names) or 'none'}. "
+            f"{file} has no data set '{name}'. It holds: {', '.join(datasets(file)) or 'none'}. "
             f"Address one as {file}/NAME."
         )
-    data = handle[name]
-    if len(data.shape) != 3:
-        raise BadInput(f"{path} has {len(data.shape)} axes {data.shape}; a volume has three, zyx.")
-    said = data.attrs.get("voxel_size_nm", handle.attrs.get("voxel_size_nm"))
-    size = None if said is None else VoxelSize.of(list(said))
-    if size is not None and voxel_size is not None and size != voxel_size:
-        raise BadInput(f"{path} says its voxels are {size}, but {voxel_size} was given.")
-    size = size or voxel_size
-    if size is None:
-        raise BadInput(f"{path} does not say its voxel size; pass --voxel-size Z Y X in nm.")
-    start = zyx([int(v) for v in data.attrs.get("offset", (0, 0, 0))])
-    kind = Kind.LABELS if data.dtype in (np.uint32, np.uint64) else Kind.IMAGE
-    return Volume(_Dataset(data, start), path=str(path), voxel_size=size, kind=kind, format="HDF5")
+    three_axes(str(path), data.shape or ())
+
+    def said(key: str) -> Any:
+        return data.attrs.get(key, handle.attrs.get(key))
+
+    axes = said("axes")
+    if axes is not None and (axes.decode() if isinstance(axes, bytes) else str(axes)) != "zyx":
+        raise BadInput(f"{path} says its axes are '{axes}'; petavox reads zyx. Transpose it first.")
+    given = said("voxel_size_nm")
+    size = settled(
+        str(path),
+        None
+        if given is None
+        else VoxelSize.of([float(v) for v in np.ravel(given)], f"voxel_size_nm of {path}"),
+        voxel_size,
+    )
+    start = zyx([int(v) for v in data.attrs.get("offset", (0, 0, 0))], f"offset of {path}")
+    store = _Dataset(data, start, str(path))
+    level = Level(store.box, size, name)
+    chosen(str(path), [level], resolution)
+    kind = kind_of(store.dtype, data.attrs.get("kind"))
+    return Volume(store, path=str(path), voxel_size=size, kind=kind, format=FORMAT, levels=[level])
+
+
+def create(
+    file: Path, name: str, *, box: Box, voxel_size: VoxelSize, dtype: np.dtype[Any], kind: Kind
+) -> tuple[Volume, Any]:
+    """A new file with one data set, to be written by one process; and its handle, to be closed."""
+    try:
+        handle = h5py.File(file, "x")
+    except OSError as e:
+        raise BadInput(f"cannot write to {file}: {e}.") from None
+    chunk = tuple(min(64, n) for n in box.shape)
+    data = handle.create_dataset(
+        name, box.shape, dtype, chunks=chunk, compression="gzip", compression_opts=1
+    )
+    data.attrs.update(
+        {
+            "axes": "zyx",
+            "voxel_size_nm": list(voxel_size),
+            "offset": list(box.start),
+            "kind": str(kind),
+        }
+    )
+    volume = Volume(
+        _Dataset(data, box.start, str(file / name)),
+        path=str(file / name),
+        voxel_size=voxel_size,
+        kind=kind,
+        format=FORMAT,
+        writable=True,
+    )
+    return volume, handle

@@ -1,29 +1,38 @@
 """OME-Zarr 0.5 on zarr v3 with shards: petavox's own form for images and labels.
 
-What it is: metadata of one multiscale image and its arrays through TensorStore. The array
-indices start at 0; the box's start is kept as the scale-0 translation, start x voxel size, in nm.
-What it is not: pyramids (petavox.volume.pyramid) or other zarr versions.
+What it is: one multiscale group and its arrays through TensorStore; also a bare zarr v3 array,
+whose voxel size must be given. Array indices start at 0; the box's start is in the translation
+(petavox.volume.formats.ome states the convention).
+What it is not: pyramids (petavox.volume.pyramid) or zarr v2 (petavox.volume.formats.zarr2).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
 
 from petavox.errors import BadInput
-from petavox.provenance import write_json
 from petavox.space import Box, VoxelSize, Zyx, zyx
-from petavox.volume.formats.tensorstores import TensorStoreArray, context
-from petavox.volume.volume import Kind, Volume
+from petavox.volume import places
+from petavox.volume.formats import ome
+from petavox.volume.formats.facts import chosen, settled
+from petavox.volume.formats.tensorstores import (
+    TensorStoreArray,
+    open_array,
+    plain,
+    write_shape,
+    zyx_of,
+)
+from petavox.volume.volume import Kind, Level, Volume
+
+FORMAT = "OME-Zarr 0.5"
+METADATA = "zarr.json"
 
 
 def create(
-    path: Path,
+    path: str,
     *,
     box: Box,
     voxel_size: VoxelSize,
@@ -33,126 +42,119 @@ def create(
     shard: Sequence[int],
 ) -> Volume:
     """Create the group and its full-resolution array "0"."""
-    chunk, shard = fitted(box.shape, zyx(chunk, "chunk"), zyx(shard, "shard"))
-    attributes = multiscale(path.name, [(box, voxel_size)], kind)
-    array = create_array(path / "0", shape=box.shape, dtype=dtype, chunk=chunk, shard=shard)
-    write_json(
-        path / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    )
+    c, s = fitted(box.shape, zyx(chunk, "chunk"), zyx(shard, "shard"))
+    levels = [Level(box, voxel_size, "0")]
+    array = create_array(places.joined(path, "0"), shape=box.shape, dtype=dtype, chunk=c, shard=s)
+    _write_levels(path, levels, kind)
     return Volume(
-        TensorStoreArray(array, box.start, shard),
-        path=str(path),
+        TensorStoreArray(array, box.start, s, path),
+        path=path,
         voxel_size=voxel_size,
         kind=kind,
-        format="OME-Zarr 0.5",
+        format=FORMAT,
         writable=True,
+        levels=levels,
     )
+
+
+def add_level(volume: Volume, box: Box, voxel_size: VoxelSize) -> Level:
+    """Create the array of one more, coarser level and list it; its voxels are 0 until written."""
+    level = Level(box, voxel_size, str(len(volume.levels)))
+    chunk, shard = fitted(box.shape, volume.chunk, volume.write_shape)
+    create_array(
+        places.joined(volume.path, level.name),
+        shape=box.shape,
+        dtype=volume.dtype,
+        chunk=chunk,
+        shard=shard,
+    )
+    _write_levels(volume.path, [*volume.levels, level], volume.kind)
+    return level
+
+
+def _write_levels(path: str, levels: Sequence[Level], kind: Kind) -> None:
+    attributes = ome.written(path.rsplit("/", 1)[-1], levels, kind)
+    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    places.write_json(path, METADATA, group)
 
 
 def fitted(shape: Zyx, chunk: Zyx, shard: Zyx) -> tuple[Zyx, Zyx]:
     """Chunk and shard cut down to a volume: no side longer than needed, shards whole chunks."""
+    if min(chunk) < 1 or min(shard) < 1:
+        raise BadInput(f"chunk {chunk} and shard {shard}: each side must be at least 1 voxel.")
     c = zyx([min(a, n) for a, n in zip(chunk, shape, strict=True)])
-    s = zyx([min(a, -(-n // k) * k) for a, n, k in zip(shard, shape, c, strict=True)])
-    if any(a % k for a, k in zip(s, c, strict=True)):
+    s = zyx([min(a // k * k or k, -(-n // k) * k) for a, n, k in zip(shard, shape, c, strict=True)])
+    if any(a % k and a < n for a, n, k in zip(shard, shape, chunk, strict=True)):
         raise BadInput(f"shard {shard} is not whole chunks of {chunk}: make it a multiple.")
     return c, s
 
 
-def create_array(path: Path, *, shape: Zyx, dtype: np.dtype[Any], chunk: Zyx, shard: Zyx) -> Any:
-    """One sharded zarr v3 array; labels and images alike in zstd 3 (specs measured)."""
-    return ts.open(
-        {
-            "driver": "zarr3",
-            "kvstore": {"driver": "file", "path": f"{path.absolute()}/"},
-            "metadata": {
-                "shape": shape,
-                "data_type": dtype.name,
-                "dimension_names": ["z", "y", "x"],
-                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard}},
-                "fill_value": 0,
-                "codecs": [
-                    {
-                        "name": "sharding_indexed",
-                        "configuration": {
-                            "chunk_shape": chunk,
-                            "codecs": [
-                                {"name": "bytes", "configuration": {"endian": "little"}}
-                                if dtype.itemsize > 1
-                                else {"name": "bytes"},
-                                {"name": "zstd", "configuration": {"level": 3}},
-                            ],
-                        },
-                    }
-                ],
-            },
-            "create": True,
-        },
-        context=context(),
-    ).result()
-
-
-def multiscale(name: str, levels: Sequence[tuple[Box, VoxelSize]], kind: Kind) -> dict[str, Any]:
-    """OME attributes of a pyramid; `levels` are (box, voxel size), finest first."""
-    ome: dict[str, Any] = {
-        "version": "0.5",
-        "multiscales": [
+def create_array(path: str, *, shape: Zyx, dtype: np.dtype[Any], chunk: Zyx, shard: Zyx) -> Any:
+    """One sharded zarr v3 array; images and labels alike in zstd 3, no byte shuffle."""
+    endian = {"configuration": {"endian": "little"}} if dtype.itemsize > 1 else {}
+    inner = [{"name": "bytes", **endian}, {"name": "zstd", "configuration": {"level": 3}}]
+    metadata = {
+        "shape": shape,
+        "data_type": dtype.name,
+        "dimension_names": ["z", "y", "x"],
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard}},
+        "fill_value": 0,
+        "codecs": [
             {
-                "name": name,
-                "axes": [{"name": a, "type": "space", "unit": "nanometer"} for a in "zyx"],
-                "datasets": [
-                    {
-                        "path": str(i),
-                        "coordinateTransformations": [
-                            {"type": "scale", "scale": list(size)},
-                            {
-                                "type": "translation",
-                                "translation": [
-                                    s * v for s, v in zip(box.start, size, strict=True)
-                                ],
-                            },
-                        ],
-                    }
-                    for i, (box, size) in enumerate(levels)
-                ],
+                "name": "sharding_indexed",
+                "configuration": {"chunk_shape": chunk, "codecs": inner},
             }
         ],
     }
-    if kind is Kind.LABELS:
-        ome["image-label"] = {"version": "0.5"}
-    return {"ome": ome}
+    return open_array("zarr3", path, {"metadata": metadata}, create=True)
 
 
-def open(path: Path, *, voxel_size: VoxelSize | None, writable: bool) -> Volume:
-    """Open the full resolution of an OME-Zarr 0.5 group."""
-    try:
-        attributes = json.loads((path / "zarr.json").read_text())["attributes"]["ome"]
-        data = attributes["multiscales"][0]["datasets"][0]
-        transforms = {t["type"]: t[t["type"]] for t in data["coordinateTransformations"]}
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as e:
-        raise BadInput(f"{path} is not a volume petavox can read ({type(e).__name__}: {e}).") from e
-    size = VoxelSize.of(transforms["scale"])
-    if voxel_size is not None and voxel_size != size:
-        raise BadInput(f"{path} says its voxels are {size}, but {voxel_size} was given.")
-    start = [
-        round(t / s) for t, s in zip(transforms.get("translation", (0, 0, 0)), size, strict=True)
-    ]
-    array = ts.open(
-        {
-            "driver": "zarr3",
-            "kvstore": {"driver": "file", "path": f"{(path / data['path']).absolute()}/"},
-        },
-        context=context(),
-        open=True,
-        read=True,
-        write=writable,
-    ).result()
+def open(
+    path: str, *, voxel_size: VoxelSize | None, resolution: VoxelSize | None, writable: bool
+) -> Volume:
+    """Open one level (the finest, unless `resolution` names another) of a group, or an array."""
+    metadata = places.read_json(path, METADATA) or {}
+    if metadata.get("node_type") == "array":
+        return plain("zarr3", path, "zarr v3", voxel_size, resolution, writable)
+    attributes = metadata.get("attributes", {}).get("ome")
+    if not isinstance(attributes, dict) or "multiscales" not in attributes:
+        raise BadInput(
+            f"{path} is a zarr group without OME multiscales; name one of its arrays, {path}/NAME."
+        )
+    return multiscale("zarr3", path, FORMAT, attributes, voxel_size, resolution, writable=writable)
+
+
+def multiscale(
+    driver: str,
+    path: str,
+    format: str,
+    attributes: dict[str, Any],
+    voxel_size: VoxelSize | None,
+    resolution: VoxelSize | None,
+    *,
+    writable: bool,
+) -> Volume:
+    """A level of an OME group of either zarr version."""
+    found = ome.parsed(path, attributes)
+    said = None if found[0].nm is None else VoxelSize.of(found[0].nm)
+    finest = settled(path, said, voxel_size)
+    arrays, levels = [], []
+    for f in found:
+        where = places.joined(path, f.path)
+        array = open_array(driver, where, open=True, read=True, write=writable)
+        array = zyx_of(where, array, f.order, f.others)
+        size = VoxelSize.of(f.nm or [a * b for a, b in zip(finest, f.ratio, strict=True)])
+        arrays.append(array)
+        levels.append(Level(Box.of_shape(zyx(array.shape), f.start), size, f.path))
+    at = chosen(path, levels, resolution)
+    store = TensorStoreArray(arrays[at], levels[at].box.start, write_shape(arrays[at]), path)
+    labels = "image-label" in attributes
     return Volume(
-        TensorStoreArray(
-            array, zyx(start), zyx(list(array.chunk_layout.write_chunk.shape or array.shape))
-        ),
-        path=str(path),
-        voxel_size=size,
-        kind=Kind.LABELS if "image-label" in attributes else Kind.IMAGE,
-        format="OME-Zarr 0.5",
+        store,
+        path=path,
+        voxel_size=levels[at].voxel_size,
+        kind=Kind.LABELS if labels else Kind.IMAGE,
+        format=format,
         writable=writable,
+        levels=levels,
     )
