@@ -108,13 +108,10 @@ def open(
     if axes is not None and (axes.decode() if isinstance(axes, bytes) else str(axes)) != "zyx":
         raise BadInput(f"{path} says its axes are '{axes}'; petavox reads zyx. Transpose it first.")
     given = said("voxel_size_nm")
-    size = settled(
-        str(path),
-        None
-        if given is None
-        else VoxelSize.of([float(v) for v in np.ravel(given)], f"voxel_size_nm of {path}"),
-        voxel_size,
-    )
+    own = None
+    if given is not None:
+        own = VoxelSize.of([float(v) for v in np.ravel(given)], f"voxel_size_nm of {path}")
+    size = settled(str(path), own, voxel_size)
     start = zyx([int(v) for v in data.attrs.get("offset", (0, 0, 0))], f"offset of {path}")
     store = _Dataset(data, start, str(path))
     level = Level(store.box, size, name)

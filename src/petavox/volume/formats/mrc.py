@@ -63,13 +63,12 @@ def open(
         raise BadInput(f"cannot read {path}: {e.strerror}.") from None
     if len(head) < HEADER:
         raise BadInput(f"{path} has {len(head)} bytes; an MRC header has {HEADER}.")
-    order: str | None = next(
-        (o for o in "<>" if struct.unpack_from(f"{o}3i", head, 64) == (1, 2, 3)), None
-    )
+    axes = {o: struct.unpack_from(f"{o}3i", head, 64) for o in "<>"}
+    order = next((o for o, value in axes.items() if value == (1, 2, 3)), None)
     if order is None:
         raise BadInput(
             f"{path} is not an MRC file with columns x, rows y and sections z (its axes are "
-            f"{struct.unpack_from('<3i', head, 64)}); write it in this order first."
+            f"{axes['<']}); write it in this order first."
         )
     nx, ny, nz, mode, x0, y0, z0, mx, my, mz = struct.unpack_from(f"{order}10i", head, 0)
     three_axes(str(path), (nz, ny, nx))

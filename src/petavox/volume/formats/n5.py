@@ -96,7 +96,7 @@ def _placed(where: str, attributes: Mapping[str, Any]) -> tuple[VoxelSize | None
             shift = [float(transform.get("translate", (0, 0, 0))[i]) for i in at]
             start = zyx([round(t / s) for s, t in zip(scale, shift, strict=True)])
             return VoxelSize.of([(u or 0) * s for u, s in zip(units, scale, strict=True)]), start
-        given = attributes.get("pixelResolution", attributes.get("resolution"))
+        given: Any = attributes.get("pixelResolution", attributes.get("resolution"))
         unit = attributes.get("units", attributes.get("unit"))
         if isinstance(given, dict):
             given, unit = given.get("dimensions"), given.get("unit", unit)

@@ -1,0 +1,306 @@
+"""Copying volumes from format to format, slab by slab.
+
+What it is: `copy` between two volumes in bounded memory, and what `petavox import` and `petavox
+export` do with it. What it is not: any change of voxels; only a wider type of whole numbers can be
+asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from petavox.errors import BadInput
+from petavox.progress import Progress
+from petavox.provenance import record
+from petavox.space import Box, Grid, Zyx, zyx
+from petavox.volume import places, pyramid, state
+from petavox.volume.formats import hdf5, stacks
+from petavox.volume.formats.facts import DTYPES
+from petavox.volume.opening import WRITERS, begin, create, finish, make_room
+from petavox.volume.volume import Kind, Volume
+
+EXPORTS = (*WRITERS, "hdf5", "tiff")
+"""Formats that `export_volume` writes."""
+
+
+def slabs(box: Box, shard: Zyx, chunk: Zyx, itemsize: int, memory_mb: int) -> Iterator[Box]:
+    """Boxes that tile `box` in order of z, each of whole chunks, holding at most `memory_mb` twice.
+
+    Full sections as long as they fit, since stacks are read by the section; else strips of y,
+    then of x.
+    """
+    most = (memory_mb << 20) // (2 * itemsize)
+    piece = [shard[0], *box.shape[1:]]
+    for axis in range(3):
+        for step in (shard[axis], chunk[axis]):
+            if piece[0] * piece[1] * piece[2] > most:
+                others = piece[0] * piece[1] * piece[2] // piece[axis]
+                piece[axis] = min(piece[axis], max(step, most // others // step * step))
+    if piece[0] * piece[1] * piece[2] > most:
+        raise BadInput(
+            f"one chunk of {chunk} voxels does not fit in {memory_mb} MB twice; raise the memory."
+        )
+    for block in Grid(box, zyx(piece)):
+        yield block.write
+
+
+def copy(
+    source: Volume,
+    target: Volume,
+    *,
+    memory_mb: int = 1024,
+    title: str = "copy",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Copy the voxels of the target's box from the source.
+
+    Raises BadInput for NaN or infinite voxels, naming the first. Returns counters: voxels, bytes.
+    """
+    total = target.box
+    itemsize = max(source.dtype.itemsize, target.dtype.itemsize)
+    with Progress(title, total=total.size, unit="voxel", quiet=quiet) as progress:
+        for box in slabs(total, target.write_shape, target.chunk, itemsize, memory_mb):
+            values = source.read(box)
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                first = np.argwhere(~np.isfinite(values))[0] + box.start
+                raise BadInput(
+                    f"{source.path} holds a value that is not a finite number at z, y, x = "
+                    f"{', '.join(str(v) for v in first)}; replace NaN and infinity in the source."
+                )
+            target.write(box, values.astype(target.dtype, copy=False))
+            progress.advance(box.size)
+    return {"voxels": total.size, "bytes": total.size * target.dtype.itemsize}
+
+
+def import_volume(
+    source: Volume,
+    path: str,
+    *,
+    box: Box | None = None,
+    kind: Kind | str | None = None,
+    dtype: str | None = None,
+    format: str = "ome-zarr",
+    chunk: Zyx = (64, 64, 64),
+    shard: Zyx = (512, 512, 512),
+    memory_mb: int = 1024,
+    pyramid_too: bool = True,
+    overwrite: bool = False,
+    stage: str = "import",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Copy a volume into a new one of a format that petavox works on; finished with provenance.
+
+    box: voxels of the source to copy (default all).  kind: what the voxels mean, if the source
+    does not say it right.  dtype: a wider type of whole numbers.  Returns figures.
+    """
+    started = time.monotonic()
+    box = _wanted(source, box)
+    kind = kind or source.kind
+    typ = _type(source, dtype)
+    _apart(source.path, path)
+    target = create(
+        path,
+        box=box,
+        voxel_size=source.voxel_size,
+        dtype=typ,
+        kind=kind,
+        chunk=chunk,
+        shard=shard,
+        overwrite=overwrite,
+        format=format,
+    )
+    counters = copy(source, target, memory_mb=memory_mb, title=stage, quiet=quiet)
+    if pyramid_too:
+        made = pyramid.build(path, memory_mb=memory_mb, quiet=quiet)
+        counters |= {"levels": made["levels"], "pyramid_seconds": made["seconds"]}
+    seconds = time.monotonic() - started
+    settings = {
+        "box": str(box),
+        "kind": str(target.kind),
+        "dtype": typ.name,
+        "format": format,
+        "chunk": target.chunk,
+        "shard": target.write_shape,
+        "voxel_size": tuple(source.voxel_size),
+    }
+    finish(
+        target,
+        record(
+            stage,
+            settings=settings,
+            inputs={"source": source.path},
+            counters=counters,
+            seconds=seconds,
+        ),
+    )
+    return {"path": target.path, **facts(target), **counters, "seconds": round(seconds, 3)}
+
+
+def export_volume(
+    source: Volume,
+    path: str,
+    *,
+    format: str,
+    box: Box | None = None,
+    dtype: str | None = None,
+    memory_mb: int = 1024,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Copy a volume into a format for other programs; see EXPORTS. Returns figures.
+
+    hdf5: `file.h5` or `file.h5/name` (name: image or labels by default).  tiff: a folder with one
+    file a section, 00000.tif on; a stack keeps neither voxel size nor offset, they go into the
+    provenance beside it.
+    """
+    if format in WRITERS:
+        return import_volume(
+            source, path, format=format, box=box, dtype=dtype, memory_mb=memory_mb,
+            overwrite=overwrite, stage="export", quiet=quiet,
+        )  # fmt: skip
+    if format not in EXPORTS:
+        raise BadInput(f"format '{format}' is not one of {', '.join(EXPORTS)}.")
+    started = time.monotonic()
+    box, typ = _wanted(source, box), _type(source, dtype)
+    _apart(source.path, path)
+    if places.is_url(path):
+        raise BadInput(f"{path}: {format} is written to files only, not to URLs.")
+    write = _export_hdf5 if format == "hdf5" else _export_tiff
+    written, counters = write(source, path, box, typ, memory_mb, overwrite, quiet)
+    seconds = round(time.monotonic() - started, 3)
+    out = {
+        "path": written,
+        "format": format,
+        "box": str(box),
+        "voxel_size_nm": list(source.voxel_size),
+        "kind": str(source.kind),
+        "dtype": typ.name,
+    }
+    if format == "tiff":
+        state.finish(
+            path,
+            record(
+                "export",
+                settings=out,
+                inputs={"source": source.path},
+                counters=counters,
+                seconds=seconds,
+            ),
+        )
+    return {**out, **counters, "seconds": seconds}
+
+
+def _export_hdf5(
+    source: Volume,
+    path: str,
+    box: Box,
+    dtype: np.dtype[Any],
+    memory_mb: int,
+    overwrite: bool,
+    quiet: bool,
+) -> tuple[str, dict[str, Any]]:
+    found = hdf5.split(Path(path))
+    if found is None:
+        raise BadInput(f"{path} does not name an HDF5 file; end it with .h5 or .h5/NAME.")
+    file, name = found
+    name = name or str(source.kind)
+    if file.exists() and not overwrite:
+        make_room(file, overwrite=False)
+    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise BadInput(f"cannot write to {file}: {e.strerror}.") from None
+    try:
+        target, handle = hdf5.create(
+            part, name, box=box, voxel_size=source.voxel_size, dtype=dtype, kind=source.kind
+        )
+        with handle:
+            counters = copy(source, target, memory_mb=memory_mb, title="export", quiet=quiet)
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+    return str(file / name), counters
+
+
+def _export_tiff(
+    source: Volume,
+    path: str,
+    box: Box,
+    dtype: np.dtype[Any],
+    memory_mb: int,
+    overwrite: bool,
+    quiet: bool,
+) -> tuple[str, dict[str, Any]]:
+    if dtype.name not in ("uint8", "uint16", "uint32", "float32"):
+        raise BadInput(
+            f"{source.path} is {dtype.name}; TIFF sections hold at most 32 bits. Export hdf5."
+        )
+    begin(places.named(path), overwrite=overwrite)
+    digits = max(5, len(str(box.shape[0] - 1)))
+    with Progress("export", total=box.size, unit="voxel", quiet=quiet) as progress:
+        for slab in slabs(box, (64, *box.shape[1:]), (1, 1, 1), dtype.itemsize, memory_mb):
+            if slab.shape[1:] != box.shape[1:]:
+                raise BadInput(
+                    f"one section of {box.shape[1:]} does not fit in {memory_mb} MB twice; "
+                    "raise the memory."
+                )
+            for z, plane in enumerate(source.read(slab).astype(dtype, copy=False), slab.start[0]):
+                stacks.write(Path(path) / f"{z - box.start[0]:0{digits}d}.tif", plane)
+            progress.advance(slab.size)
+    return path, {"voxels": box.size, "bytes": box.size * dtype.itemsize}
+
+
+def facts(volume: Volume) -> dict[str, Any]:
+    """What there is to say of a volume, for people and JSON."""
+    return {
+        "format": volume.format,
+        "kind": str(volume.kind),
+        "dtype": volume.dtype.name,
+        "box": str(volume.box),
+        "shape": list(volume.shape),
+        "voxel_size_nm": list(volume.voxel_size),
+        "chunk": list(volume.chunk),
+        "shard": list(volume.write_shape),
+    }
+
+
+def _wanted(source: Volume, box: Box | None) -> Box:
+    box = source.box if box is None else box
+    if box.is_empty:
+        raise BadInput(f"box {box} holds no voxel.")
+    if not source.box.contains(box):
+        raise BadInput(f"box {box} leaves {source.path}, whose box is {source.box} (z, y, x).")
+    return box
+
+
+def _type(source: Volume, dtype: str | None) -> np.dtype[Any]:
+    if dtype is None:
+        return source.dtype
+    if dtype not in DTYPES:
+        raise BadInput(f"dtype {dtype} is not one of {', '.join(DTYPES)}.")
+    wanted = np.dtype(dtype)
+    if source.dtype.kind != wanted.kind or not np.can_cast(source.dtype, wanted, "safe"):
+        raise BadInput(
+            f"{source.path} holds {source.dtype.name}; it is only stored as the same or a wider "
+            f"type of whole numbers, not as {dtype}."
+        )
+    return wanted
+
+
+def _apart(source: str, target: str) -> None:
+    """Raise BadInput if writing the target could destroy the source."""
+    if places.is_url(source) or places.is_url(target):
+        same = source.rstrip("/") == target.rstrip("/")
+    else:
+        a, b = Path(source).resolve(), Path(target).resolve()
+        same = a == b or a in b.parents or b in a.parents
+    if same:
+        raise BadInput(f"{target} and {source} lie in one another; choose another output.")
