@@ -1,0 +1,307 @@
+"""The ledger: what was done to each block, in SQLite, written by the driver alone.
+
+What it is: one row per block that was ever tried (status, attempts, seconds, host, device,
+counters, first traceback), one per task (the parts that decide its result), one per run.
+What it is not: a queue; blocks that were never tried have no row, so a plan of a million blocks
+costs nothing here.
+
+Two drivers cannot hold one ledger: the second is told so. Commits are batched; a driver that is
+killed loses at most the last second of records, and those blocks run again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from petavox.errors import BadInput, WorkFailed
+
+STATUSES = ("done", "failed", "quarantined", "lost")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS tasks (
+  name TEXT PRIMARY KEY, key TEXT NOT NULL, parts TEXT NOT NULL, total INTEGER NOT NULL,
+  complete INTEGER NOT NULL DEFAULT 0, begun REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS blocks (
+  task TEXT NOT NULL, number INTEGER NOT NULL, status TEXT NOT NULL, attempts INTEGER NOT NULL,
+  kills INTEGER NOT NULL, seconds REAL, host TEXT, device TEXT, counters TEXT, error TEXT,
+  trace TEXT, finished REAL, PRIMARY KEY (task, number)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs (
+  id INTEGER PRIMARY KEY, task TEXT NOT NULL, engine TEXT, workers INTEGER, begun REAL,
+  seconds REAL, done INTEGER, kept INTEGER, failed INTEGER, note TEXT);
+"""
+
+
+@dataclass
+class Row:
+    """One block in the ledger."""
+
+    number: int
+    status: str
+    attempts: int = 0
+    kills: int = 0
+    seconds: float | None = None
+    host: str = ""
+    device: str = ""
+    counters: Mapping[str, Any] | None = None
+    error: str = ""
+    trace: str = ""
+    finished: float | None = None
+
+
+class Ledger:
+    """The ledger file of a project.
+
+    readonly: for `status` and `plan`; takes no lock.
+    Raises BadInput if another driver holds it, or it is not a ledger.
+    """
+
+    def __init__(self, path: str | Path, *, readonly: bool = False) -> None:
+        self.path = Path(path)
+        self._lock: int | None = None
+        if readonly:
+            if not self.path.is_file():
+                raise BadInput(f"there is no ledger at {path}: nothing was run here yet.")
+            self._db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=10)
+        else:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            self._db = sqlite3.connect(self.path, timeout=10)
+        try:
+            if not readonly:
+                self._db.execute("PRAGMA synchronous = NORMAL")
+                self._db.executescript(_SCHEMA)
+            self._db.execute("SELECT name, key FROM tasks LIMIT 1").fetchall()
+        except sqlite3.DatabaseError as e:
+            self.close()
+            raise BadInput(
+                f"{path} cannot be used as a ledger ({e}); move it away, or free space."
+            ) from e
+        self._pending: list[tuple[Any, ...]] = []
+        self._saved = time.monotonic()
+
+    def _take_lock(self) -> None:
+        lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise BadInput(
+                f"another petavox is running on {self.path}: wait for it, or stop it."
+            ) from None
+        self._lock = lock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is pending and let go of the lock."""
+        try:
+            if getattr(self, "_pending", None):
+                self.save()
+        finally:
+            self._db.close()
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+    def parts(self, task: str) -> dict[str, Any] | None:
+        """What decided the result of a task when it last ran; None if it never did."""
+        row = self._db.execute("SELECT parts FROM tasks WHERE name = ?", (task,)).fetchone()
+        return None if row is None else dict(json.loads(row[0]))
+
+    def begin(self, task: str, *, key: str, parts: Mapping[str, Any], total: int) -> None:
+        """Record a task; if its key changed, what was known of its blocks is forgotten."""
+        with self._guarded():
+            old = self._db.execute("SELECT key FROM tasks WHERE name = ?", (task,)).fetchone()
+            if old is not None and old[0] != key:
+                self.forget(task)
+            self._db.execute(
+                "INSERT INTO tasks VALUES (?, ?, ?, ?, 0, ?) ON CONFLICT (name) DO UPDATE SET "
+                "key = excluded.key, parts = excluded.parts, total = excluded.total, complete = 0",
+                (task, key, json.dumps(parts, sort_keys=True), total, time.time()),
+            )
+            self._db.commit()
+
+    def forget(self, task: str) -> None:
+        """Remove all rows of a task's blocks."""
+        self._db.execute("DELETE FROM blocks WHERE task = ?", (task,))
+
+    def complete(self, task: str) -> None:
+        """Mark a task as having every block done."""
+        with self._guarded():
+            self.save()
+            self._db.execute("UPDATE tasks SET complete = 1 WHERE name = ?", (task,))
+            self._db.commit()
+
+    def is_complete(self, task: str) -> bool:
+        """Was the task finished, all of it?"""
+        row = self._db.execute("SELECT complete FROM tasks WHERE name = ?", (task,)).fetchone()
+        return row is not None and bool(row[0])
+
+    def record(self, task: str, row: Row) -> None:
+        """Add or replace the row of a block; the first traceback is kept."""
+        self._pending.append(
+            (
+                task,
+                row.number,
+                row.status,
+                row.attempts,
+                row.kills,
+                row.seconds,
+                row.host,
+                row.device,
+                json.dumps(dict(row.counters)) if row.counters is not None else None,
+                row.error,
+                row.trace,
+                time.time(),
+            )
+        )
+        if len(self._pending) >= 500 or time.monotonic() - self._saved > 1.0:
+            self.save()
+
+    def save(self) -> None:
+        """Commit what is pending."""
+        with self._guarded():
+            self._db.executemany(
+                "INSERT INTO blocks VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (task, number) "
+                "DO UPDATE SET status = excluded.status, attempts = excluded.attempts, "
+                "kills = excluded.kills, seconds = excluded.seconds, host = excluded.host, "
+                "device = excluded.device, counters = excluded.counters, "
+                "error = CASE WHEN excluded.error != '' THEN excluded.error ELSE blocks.error END, "
+                "trace = CASE WHEN blocks.trace != '' THEN blocks.trace ELSE excluded.trace END, "
+                "finished = excluded.finished",
+                self._pending,
+            )
+            self._db.commit()
+            self._pending.clear()
+            self._saved = time.monotonic()
+
+    def run_finished(
+        self,
+        task: str,
+        *,
+        engine: str,
+        workers: int,
+        seconds: float,
+        done: int,
+        kept: int,
+        failed: int,
+        note: str = "",
+    ) -> None:
+        """Record one run of a task."""
+        with self._guarded():
+            self.save()
+            self._db.execute(
+                "INSERT INTO runs (task, engine, workers, begun, seconds, done, kept, failed, note)"
+                " VALUES (?,?,?,?,?,?,?,?,?)",
+                (task, engine, workers, time.time() - seconds, seconds, done, kept, failed, note),
+            )
+            self._db.commit()
+
+    def rows(self, task: str, status: str | None = None) -> Iterator[Row]:
+        """The rows of a task, by block number."""
+        query = (
+            "SELECT number, status, attempts, kills, seconds, host, device, counters, error, "
+            "trace, finished FROM blocks WHERE task = ?"
+        )
+        values: list[Any] = [task]
+        if status is not None:
+            query, values = query + " AND status = ?", [task, status]
+        for r in self._db.execute(query + " ORDER BY number", values):
+            number, status, attempts, kills, seconds, host, device, counters, *rest = r
+            known = json.loads(counters) if counters else None
+            yield Row(number, status, attempts, kills, seconds, host, device, known, *rest)
+
+    def numbers(self, task: str, status: str) -> Iterable[int]:
+        """Numbers of the blocks with a status, without loading their rows."""
+        query = "SELECT number FROM blocks WHERE task = ? AND status = ? ORDER BY number"
+        return (int(r[0]) for r in self._db.execute(query, (task, status)))
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Every task: name, total, complete, count of blocks by status, seconds."""
+        found = []
+        for name, total, complete in self._db.execute(
+            "SELECT name, total, complete FROM tasks ORDER BY begun"
+        ).fetchall():
+            by_status = dict(
+                self._db.execute(
+                    "SELECT status, COUNT(*) FROM blocks WHERE task = ? GROUP BY status", (name,)
+                ).fetchall()
+            )
+            seconds = self._db.execute(
+                "SELECT SUM(seconds), MAX(finished) FROM blocks WHERE task = ?", (name,)
+            ).fetchone()
+            found.append(
+                {
+                    "name": name,
+                    "total": total,
+                    "complete": bool(complete),
+                    **{s: by_status.get(s, 0) for s in STATUSES},
+                    "block_seconds": seconds[0] or 0.0,
+                    "last": seconds[1],
+                }
+            )
+        return found
+
+    def runs(self, task: str) -> list[dict[str, Any]]:
+        """Runs of a task, oldest first."""
+        names = ("engine", "workers", "begun", "seconds", "done", "kept", "failed", "note")
+        query = f"SELECT {', '.join(names)} FROM runs WHERE task = ? ORDER BY id"
+        return [dict(zip(names, r, strict=True)) for r in self._db.execute(query, (task,))]
+
+    def seconds(self, task: str) -> list[float]:
+        """Measured seconds of the finished blocks of a task."""
+        query = "SELECT seconds FROM blocks WHERE task = ? AND status = 'done'"
+        return [float(r[0]) for r in self._db.execute(query, (task,)) if r[0] is not None]
+
+    def counters(self, task: str) -> dict[str, Any]:
+        """Sums of the numeric counters over the finished blocks."""
+        sums: dict[str, Any] = {}
+        query = "SELECT counters FROM blocks WHERE task = ? AND status = 'done'"
+        for (text,) in self._db.execute(query, (task,)):
+            for name, value in (json.loads(text) if text else {}).items():
+                if isinstance(value, (int, float)) and not isinstance(value, bool):
+                    sums[name] = sums.get(name, 0) + value
+        return sums
+
+    def _guarded(self) -> _Guard:
+        return _Guard(self.path)
+
+
+class _Guard:
+    """SQLite's errors as a sentence."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(value, sqlite3.Error):
+            raise WorkFailed(
+                f"the ledger {self.path} cannot be written ({value}). Free space on its disk and "
+                "run again: what is in it is kept, the rest is done again."
+            ) from value

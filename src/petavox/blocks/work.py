@@ -1,0 +1,200 @@
+"""What runs inside a worker: a bundle of blocks, one after another.
+
+What it is: the one function that an engine sends to workers, and the worker's beacon: a small
+file in which it says which block it is in, so that the driver of a killed worker knows the culprit.
+What it is not: a writer of the ledger. Nothing here imports NumPy or torch before the worker is
+pinned to its accelerator.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import platform
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+Result = dict[str, Any]
+"""Of one block: number, seconds, host, device; and counters, or error (type, message, trace)."""
+
+_RECORD = 256
+_state: dict[str, Any] = {}
+
+
+def run_bundle(job: dict[str, Any]) -> list[Result]:
+    """Call the job's function on each of its blocks; errors of a block are results, not raised."""
+    run = job["run"]
+    _prepare(run)
+    # only now: these may import NumPy, and the function's module torch
+    from petavox.blocks.task import Context, grid_of, resolve
+
+    grid, results = grid_of(job), []
+    for number, attempt in zip(job["numbers"], job["attempts"], strict=True):
+        started = time.perf_counter()
+        result: Result = {
+            "number": number,
+            "host": _state["host"],
+            "device": _state["device"],
+            "pid": os.getpid(),
+        }
+        _say(f"running {job['ticket']} {number} {time.time():.3f}")
+        _arm(run.get("timeout_s"))
+        try:
+            context = Context(
+                settings=job["settings"],
+                reads=job["reads"],
+                writes=job["writes"],
+                scratch=_state["scratch"],
+                device=_state["device"],
+                attempt=attempt,
+            )
+            counters = resolve(job["function"])(grid[number], context)
+            result["counters"] = _plain(counters or {})
+        except Exception as e:
+            result["error"] = {
+                "type": type(e).__name__,
+                "message": str(e)[:2000],
+                "trace": traceback.format_exc()[-8000:],
+            }
+        finally:
+            _disarm(run.get("timeout_s"))
+        result["seconds"] = time.perf_counter() - started
+        results.append(result)
+    _say(f"idle {job['ticket']} -1 {time.time():.3f}")
+    return results
+
+
+def _prepare(run: Mapping[str, Any]) -> None:
+    """Once per process and run: pin, find scratch, open the beacon, watch the driver."""
+    if _state.get("token") == run["token"]:
+        return
+    first = "token" not in _state
+    _state["token"] = run["token"]
+    _state["host"] = platform.node()
+    if first and run.get("pin") is not None:
+        from petavox.blocks import pinning
+
+        rank = int(os.environ.get("PARSL_WORKER_RANK", "0"))
+        pinned = pinning.from_site(rank, run["pin"], os.environ)
+        os.environ.update(pinned)
+        variable = pinning.VARIABLE.get(run["pin"]["kind"], "")
+        _state["pinned"] = f"{variable}={pinned[variable]}" if variable else ""
+        _state["kind"] = pinning.device_name(run["pin"]["kind"])
+    _state["device"] = _state.get("kind", "cpu")
+    scratch = os.path.expandvars(run.get("scratch") or "")
+    _state["scratch"] = Path(scratch) if scratch else None
+    if _state["scratch"] is not None:
+        _state["scratch"].mkdir(parents=True, exist_ok=True)
+    if run.get("beacons"):
+        folder = Path(run["beacons"])
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{_state['host']}-{os.getpid()}"
+        flags = os.O_RDWR | os.O_CREAT
+        _state["beacon"] = os.open(folder / name, flags, 0o600)
+        _state["trace"] = os.open(folder / f"{name}.trace", flags | os.O_TRUNC, 0o600)
+    if first and run.get("driver"):
+        pid, host = run["driver"]
+        if host == _state["host"] and pid != os.getpid():
+            threading.Thread(target=_leave_with, args=(pid,), daemon=True).start()
+
+
+def _leave_with(driver: int) -> None:
+    """End this worker when its driver on the same machine is gone: nobody wants its blocks."""
+    while True:
+        try:
+            os.kill(driver, 0)
+        except ProcessLookupError:
+            os._exit(3)
+        except PermissionError:
+            pass
+        time.sleep(0.5)
+
+
+def _say(line: str) -> None:
+    if "beacon" in _state:
+        try:
+            os.pwrite(_state["beacon"], line.encode().ljust(_RECORD), 0)
+        except OSError:
+            # a full disk must not fail the block; the driver then knows less of a crash
+            return
+
+
+def _arm(timeout_s: float | None) -> None:
+    """End the process, with a traceback in the beacon's folder, if the block takes too long.
+
+    faulthandler's watchdog needs no interpreter lock, so it also ends blocks hung in C code.
+    """
+    if timeout_s and "trace" in _state:
+        faulthandler.dump_traceback_later(timeout_s, exit=True, file=_state["trace"])
+    elif timeout_s:
+        faulthandler.dump_traceback_later(timeout_s, exit=True)
+
+
+def _disarm(timeout_s: float | None) -> None:
+    if timeout_s:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _plain(counters: Mapping[str, Any]) -> dict[str, Any]:
+    """Counters as plain values (NumPy scalars become Python numbers)."""
+    return {str(k): v.item() if hasattr(v, "item") else v for k, v in counters.items()}
+
+
+class Beacons:
+    """The driver's view of the folder of beacons."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def clear(self) -> None:
+        """Remove what earlier workers left."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.iterdir():
+            path.unlink(missing_ok=True)
+
+    def all(self) -> list[tuple[Path, str, int, int]]:
+        """(file, state, ticket, block) of every worker that ever spoke."""
+        found: list[tuple[Path, str, int, int]] = []
+        if not self.folder.is_dir():
+            return found
+        for path in self.folder.iterdir():
+            if path.suffix == ".trace":
+                continue
+            try:
+                state, ticket, number, _ = path.read_text().split()
+                found.append((path, state, int(ticket), int(number)))
+            except (OSError, ValueError):
+                continue
+        return found
+
+    def culprit(self, ticket: int) -> tuple[int, str] | None:
+        """(block, trace of a timeout or "") that a lost worker was in with this bundle."""
+        for path, state, its_ticket, number in self.all():
+            if state == "running" and its_ticket == ticket:
+                trace = path.with_name(path.name + ".trace")
+                text = trace.read_text(errors="replace") if trace.exists() else ""
+                path.unlink(missing_ok=True)
+                trace.unlink(missing_ok=True)
+                return number, text
+        return None
+
+    def busy(self, tickets: set[int]) -> bool:
+        """Is some living process of this machine inside a block of one of these bundles?"""
+        for path, state, ticket, _ in self.all():
+            host, _, pid = path.name.rpartition("-")
+            if state != "running" or ticket not in tickets:
+                continue
+            if host != platform.node():
+                return True
+            try:
+                os.kill(int(pid), 0)
+                return True
+            except ProcessLookupError:
+                continue
+            except PermissionError:
+                return True
+        return False

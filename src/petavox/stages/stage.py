@@ -1,0 +1,160 @@
+"""A stage: what it reads and writes, and the block function that joins a science to volumes.
+
+    class Brighten(Stage):
+        name = "brighten"
+        function = "my.module:brighten_block"
+
+        def grid(self) -> Grid: ...
+        def create(self) -> None: ...        # the empty outputs
+
+    run_stage(Brighten(settings, reads={"image": a}, writes={"image": b}), ledger=..., engine=...)
+
+What it is: the base class and the one way to run it: outputs are made when needed, finished blocks
+kept, and an output is marked complete only when every block is in it. What it is not: a place for
+decisions of science; a block function calls a kernel for those.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from petavox import provenance
+from petavox.blocks.content import content_digest, made_by
+from petavox.blocks.engines import Engine
+from petavox.blocks.ledger import Ledger
+from petavox.blocks.plan import Plan, plan
+from petavox.blocks.runner import Limits, Outcome, resume, run
+from petavox.blocks.task import BlockTask, Costs
+from petavox.errors import AlreadyExists
+from petavox.settings import Settings
+from petavox.space import Grid
+from petavox.volume import state
+
+log = logging.getLogger("petavox")
+
+
+class Stage(abc.ABC):
+    """One blockwise stage.
+
+    name: in the ledger and in provenance.  function: "package.module:function", the block function
+    `(Block, Context) -> Counters`.  code: further modules whose source decides the result.
+    reads, writes: name -> path; every output is a folder that carries petavox.json.
+    """
+
+    name: ClassVar[str]
+    function: ClassVar[str]
+    code: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        reads: Mapping[str, str | Path],
+        writes: Mapping[str, str | Path],
+    ) -> None:
+        self.settings = settings
+        self.reads = {k: str(v) for k, v in reads.items()}
+        self.writes = {k: str(v) for k, v in writes.items()}
+
+    @abc.abstractmethod
+    def grid(self) -> Grid:
+        """The blocks, from the inputs. Raises BadInput if they do not fit the settings."""
+
+    @abc.abstractmethod
+    def create(self) -> None:
+        """Make the empty outputs, marked as being written; what is there is replaced."""
+
+    def costs(self) -> Costs:
+        """What one block needs at most."""
+        return Costs()
+
+    def inputs(self) -> dict[str, str]:
+        """Digests of what is read."""
+        return {name: content_digest(path) for name, path in self.reads.items()}
+
+    def after(self, ledger: Ledger) -> None:  # noqa: B027  most stages have nothing to add
+        """Work of the driver when all blocks are done, before the outputs are complete."""
+
+    def task(self) -> BlockTask:
+        """The stage as a task for the runner."""
+        return BlockTask(
+            name=self.name,
+            function=self.function,
+            grid=self.grid(),
+            settings=self.settings.model_dump(mode="json"),
+            reads=self.reads,
+            writes=self.writes,
+            inputs=self.inputs(),
+            code=self.code,
+            costs=self.costs(),
+        )
+
+
+def plan_stage(stage: Stage, ledger: Ledger | None = None) -> Plan:
+    """The plan of a stage, with times from the ledger where it has some."""
+    return plan(stage.task(), ledger.seconds(stage.name) if ledger is not None else ())
+
+
+def run_stage(
+    stage: Stage,
+    *,
+    ledger: Ledger,
+    engine: Engine | None = None,
+    limits: Limits | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> Outcome:
+    """Run a stage to its end, keeping what an earlier run finished with the same content.
+
+    overwrite: replace outputs that something else made.  options: of petavox.blocks.run.
+    Raises AlreadyExists if an output is there that this project's ledger does not know.
+    """
+    began = time.monotonic()
+    task = stage.task()
+    known = resume(task, ledger)
+    stamped = {name: made_by(path) for name, path in stage.writes.items() if Path(path).exists()}
+    ours = not known.fresh and all(stamped.get(n) == known.key for n in stage.writes)
+    if ours and ledger.is_complete(stage.name) and _all_complete(stage):
+        if not options.get("quiet"):
+            log.info("%s: kept, all %d blocks (%s)", stage.name, len(task.grid), known.why)
+        return Outcome(stage.name, len(task.grid), kept=len(task.grid), why=known.why)
+    if not ours:
+        _require_room(stage, ledger, overwrite)
+        stage.create()
+        for path in stage.writes.values():
+            state.begin(path, key=known.key)
+    outcome = run(task, ledger=ledger, engine=engine, limits=limits, again=not ours, **options)
+    if outcome.complete:
+        stage.after(ledger)
+        record = provenance.record(
+            stage.name,
+            settings=stage.settings,
+            inputs=task.inputs,
+            counters=ledger.counters(stage.name),
+            seconds=time.monotonic() - began,
+        )
+        for path in stage.writes.values():
+            state.finish(path, {**record, "key": known.key})
+    return outcome
+
+
+def _all_complete(stage: Stage) -> bool:
+    said = [state.read(path) for path in stage.writes.values()]
+    return all(s is not None and s.get("state") == "complete" for s in said)
+
+
+def _require_room(stage: Stage, ledger: Ledger, overwrite: bool) -> None:
+    """An output may be replaced if told so, or if this ledger's task made it."""
+    if overwrite or ledger.parts(stage.name) is not None:
+        return
+    for path in stage.writes.values():
+        if Path(path).exists():
+            raise AlreadyExists(
+                f"{path} is there already, and not from this project's {stage.name}; choose "
+                "another name, or pass --overwrite."
+            )
