@@ -89,8 +89,10 @@ def show(figures: Figures, *, as_json: bool) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _flat(figures):
-        table.add_row(name.replace("_", " "), _text(value))
+    # a Report says beside every figure by which convention it was counted
+    notes: Mapping[str, str] = getattr(figures, "notes", {})
+    for name, value in _flat({k: v for k, v in figures.items() if v is not notes}):
+        table.add_row(name.replace("_", " "), _text(value), notes.get(name, ""))
     Console().print(table)
 
 
