@@ -1,0 +1,333 @@
+"""Where a section is damaged: folds, cracks, dust, blank, saturated and empty areas.
+
+>>> found = masks(image, valid, pixel_nm=4.0)                          # doctest: +SKIP
+>>> found.match_mask                     # (y, x) bool: True where matching may look
+>>> found.render_mask                    # (y, x) bool: True where the pixel shows tissue
+>>> [(f.kind, f.area_um2) for f in found.findings]                     # doctest: +SKIP
+
+What it is: pure, deterministic functions of one section or one tile. They work on a reduced copy
+whose pixel is a whole number of pixels near `working_nm` (20 nm), or coarser where the section
+would have more than `max_working_px` of them: memory beside the input is at most about 60 bytes
+per working pixel, 1 GB with the default. What it is not: a learned detector, or a judge of focus
+(petavox.align.quality).
+
+How. Grey values are smoothed a little, a slow background is taken off, and what is left is
+measured in units of the section's own spread (median to 16th and to 84th percentile).
+- fold: a band darker than tissue gets at that scale, straight over at least `line_nm`. A line is
+  slid over the dark pixels in all directions and kept where `line_share` of it is dark (an opening
+  by line segments that tolerates gaps; Soille and Talbot 2001, directional morphological
+  filtering): mitochondria, as dark but short, and membranes, long but thin, fall out.
+- crack: the same for bands brighter than tissue, and long bands of one constant value.
+- dust: small and darker than membranes, with a rim as sharp as the section's sharpest edges.
+- blank: nothing there: not valid, or one constant value. saturated: constant at the type's top.
+- empty: a large area without texture (resin, film).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from petavox.align.lines import EIGHT, line_opening, parts
+from petavox.align.reduced import Reduced, check_image, enlarged, factor_for
+from petavox.settings import Settings
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+
+KINDS = ("fold", "crack", "dust", "blank", "saturated", "empty")
+"""Kinds of findings. None is matched; blank areas and cracks are not shown either."""
+
+
+class DamageSettings(Settings):
+    """What counts as damage. Lengths in nm, areas in square micrometres.
+
+    working_nm, max_working_px: resolution looked at.  smooth_nm: sigma at which bands are seen.
+    background_nm: sigma of shading to ignore.  line_nm, line_share: straight length of a fold or
+    crack, and the share of it that must be dark (bright).  fold_depth, crack_height, dust_depth:
+    units of the section's spread.  band_edge: a fold found there reaches to this share of its
+    depth, a crack, whose neighbours may be pale processes, to halfway between that and all.
+    dust_nm, dust_max_um2: least diameter, largest area.
+    dust_rim: steepness of the rim, in units of the section's 95th percentile gradient.
+    flat_um2: least constant area.  empty_um2, empty_texture: least area without texture, and its
+    texture relative to the section's median.  margin_nm: added around folds, cracks and dust.
+    """
+
+    working_nm: float = 20.0
+    max_working_px: int = 1 << 24
+    smooth_nm: float = 50.0
+    background_nm: float = 3000.0
+    line_nm: float = 1500.0
+    line_share: float = 0.9
+    fold_depth: float = 2.0
+    crack_height: float = 2.5
+    band_edge: float = 0.7
+    dust_depth: float = 2.3
+    dust_nm: float = 60.0
+    dust_max_um2: float = 1.5
+    dust_rim: float = 1.2
+    flat_um2: float = 0.04
+    empty_um2: float = 1.5
+    empty_texture: float = 0.3
+    margin_nm: float = 100.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One damaged place.
+
+    kind: one of KINDS.  box: (y0, x0, y1, x1), half-open, in pixels of the input.
+    area_um2: square micrometres.  score: how far beyond its threshold, 1 = just there.
+    """
+
+    kind: str
+    box: tuple[int, int, int, int]
+    area_um2: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Masks of one section, at the working resolution, and what was found.
+
+    match, render: (y, x) bool, working resolution.  factor: input pixels per working pixel.
+    shape: of the input.
+    """
+
+    match: Bools
+    render: Bools
+    findings: tuple[Finding, ...]
+    factor: int
+    shape: tuple[int, int]
+
+    @property
+    def match_mask(self) -> Bools:
+        """(y, x) bool in the input's pixels: True where matches may be sought."""
+        return enlarged(self.match, self.factor, self.shape)
+
+    @property
+    def render_mask(self) -> Bools:
+        """(y, x) bool in the input's pixels: True where the pixel is to be shown."""
+        return enlarged(self.render, self.factor, self.shape)
+
+    def count(self, kind: str) -> int:
+        """Number of findings of a kind."""
+        return sum(f.kind == kind for f in self.findings)
+
+
+def masks(
+    image: NDArray[Any],
+    valid: Bools,
+    pixel_nm: float,
+    settings: DamageSettings | None = None,
+) -> Damage:
+    """Damage of a section or tile.
+
+    image: (y, x) uint8 or uint16, any size, also one pixel high or empty.  valid: (y, x) bool,
+    False where there is no image.  pixel_nm: edge of a pixel.
+    Raises BadInput for another type or shape.
+    """
+    check_image(image, valid)
+    s = settings or DamageSettings()
+    factor = factor_for(pixel_nm, s.working_nm, (image.shape[0], image.shape[1]), s.max_working_px)
+    return find(Reduced.of(image, valid, factor), pixel_nm, s)
+
+
+def find(small: Reduced, pixel_nm: float, settings: DamageSettings | None = None) -> Damage:
+    """Damage of a section given as its reduced copy; see `masks`."""
+    s = settings or DamageSettings()
+    nm = pixel_nm * small.factor
+    um2 = (nm / 1000) ** 2
+    findings: list[Finding] = []
+    hurt = {kind: np.zeros(small.mean.shape, bool) for kind in KINDS}
+
+    def keep(kind: str, label: NDArray[np.int32], number: int, where: Any, score: float) -> None:
+        part = label[where] == number
+        hurt[kind][where] |= part
+        y, x, f = where[0], where[1], small.factor
+        box = (
+            y.start * f,
+            x.start * f,
+            min(y.stop * f, small.shape[0]),
+            min(x.stop * f, small.shape[1]),
+        )
+        findings.append(
+            Finding(kind, box, round(float(part.sum()) * um2, 4), round(float(score), 3))
+        )
+
+    flat = _flat(small, max(1, round(s.flat_um2 / um2)))
+    for number, where, label in parts(flat):
+        here = label[where] == number
+        value = small.mean[where][here & (small.cover[where] > 0)]
+        long = _is_long(here, s.line_nm / nm)
+        if long and not _touches_rim(where, small.mean.shape):
+            kind = "crack"
+        elif len(value) and float(value.min()) >= np.iinfo(small.low.dtype).max:
+            kind = "saturated"
+        else:
+            kind = "blank"
+        keep(kind, label, number, where, 1.0)
+
+    tissue = ~flat & (small.cover > 0)
+    if int(tissue.sum()) >= 64:
+        view = _View(small.mean, tissue, nm, s)
+        empty = view.textureless(s) & tissue
+        for number, where, label in parts(empty):
+            here = label[where] == number
+            if here.sum() * um2 >= s.empty_um2:
+                keep("empty", label, number, where, 1.0)
+        # a working pixel at the rim of a blank area is partly blank: too dark to be judged
+        rim = ndi.binary_dilation(flat, EIGHT, iterations=2)
+        open_ = tissue & ~rim & ~hurt["empty"]
+        for kind, height, limit in (
+            ("fold", -view.level, s.fold_depth),
+            ("crack", view.level, s.crack_height),
+        ):
+            lines = line_opening((height >= limit) & open_, s.line_nm / nm, s.line_share)
+            if lines.any():
+                edge = limit * (s.band_edge if kind == "fold" else (1 + s.band_edge) / 2)
+                wide = line_opening((height >= edge) & open_, s.line_nm / nm, s.line_share)
+                lines = ndi.binary_propagation(lines, EIGHT, mask=lines | wide)
+            for number, where, label in parts(lines):
+                here = label[where] == number
+                keep(kind, label, number, where, np.median(height[where][here]) / limit)
+        bands = ndi.binary_dilation(hurt["fold"] | hurt["crack"], EIGHT, iterations=3)
+        for number, where, label in parts(view.dark_spots(s) & open_ & ~bands):
+            here = label[where] == number
+            area = here.sum() * um2
+            if math.pi / 4 * (s.dust_nm / 1000) ** 2 <= area <= s.dust_max_um2:
+                rim = view.rim(where, here)
+                if rim >= s.dust_rim:
+                    keep("dust", label, number, where, rim / s.dust_rim)
+
+    reach = max(1, round(s.margin_nm / nm))
+    wide = _dilated(hurt["fold"] | hurt["crack"] | hurt["dust"], reach)
+    nothing = hurt["blank"] | (small.cover == 0)
+    hidden = nothing | hurt["crack"]
+    match = ~(wide | nothing | hurt["saturated"] | hurt["empty"]) & (small.cover >= 0.5)
+    findings.sort(key=lambda f: (KINDS.index(f.kind), f.box))
+    return Damage(match, ~hidden, tuple(findings), small.factor, small.shape)
+
+
+class _View:
+    """A reduced section as the detectors see it: level in units of spread, gradient, texture."""
+
+    def __init__(self, mean: Floats, tissue: Bools, nm: float, s: DamageSettings) -> None:
+        self.nm, self.mean, self.tissue = nm, mean, tissue
+        fine = _smooth(mean, tissue, 20.0 / nm)
+        mild = _smooth(mean, tissue, s.smooth_nm / nm)
+        low, mid, high = np.percentile(mild[tissue], [25, 50, 75])
+        # damage must not pull the background towards itself
+        calm = np.clip(mild, mid - 2 * (mid - low), mid + 2 * (high - mid))
+        slow = _slow(calm, tissue, s.background_nm / nm) - mid
+        self.level = self._spreads(mild - slow)
+        self.fine = self._spreads(fine - slow)
+        self.gradient = ndi.maximum_filter(ndi.gaussian_gradient_magnitude(fine, 1.0), 3)
+        core = ndi.binary_erosion(tissue, EIGHT, iterations=3)
+        self.steep = float(np.percentile(self.gradient[core], 95)) if core.any() else 0.0
+
+    def _spreads(self, values: Floats) -> Floats:
+        # quartiles, scaled to a standard deviation: a fold over a tenth of a tile moves them little
+        low, mid, high = np.percentile(values[self.tissue], [25, 50, 75])
+        # a spread of nothing (a constant section) must not make everything an outlier
+        least = 1e-3 + abs(mid) * 0.02
+        down, up = max(1.4826 * (mid - low), least), max(1.4826 * (high - mid), least)
+        off = values - mid
+        return np.where(off < 0, off / down, off / up).astype(np.float32)
+
+    def textureless(self, s: DamageSettings) -> Bools:
+        """Where the local spread (sigma 150 nm) is a small part of the section's median one."""
+        sigma = 150.0 / self.nm
+        m1 = _smooth(self.mean, self.tissue, sigma)
+        m2 = _smooth((self.mean - m1) ** 2, self.tissue, sigma)
+        rough = np.sqrt(np.maximum(m2, 0))
+        return rough < s.empty_texture * float(np.median(rough[self.tissue]))
+
+    def dark_spots(self, s: DamageSettings) -> Bools:
+        """Darker than membranes at a fine scale (sigma 20 nm)."""
+        return self.fine <= -s.dust_depth
+
+    def rim(self, where: Any, part: Bools) -> float:
+        """Mean gradient around a spot, in units of the section's 95th percentile."""
+        grown = tuple(
+            slice(max(0, w.start - 2), min(n, w.stop + 2))
+            for w, n in zip(where, self.mean.shape, strict=True)
+        )
+        inside = np.zeros([g.stop - g.start for g in grown], bool)
+        inside[
+            tuple(
+                slice(w.start - g.start, w.stop - g.start)
+                for w, g in zip(where, grown, strict=True)
+            )
+        ] = part
+        rim = ndi.binary_dilation(inside, EIGHT) & ~inside
+        if not rim.any() or self.steep <= 0:
+            return 0.0
+        return float(self.gradient[grown][rim].mean()) / self.steep
+
+
+def _flat(small: Reduced, least: int) -> Bools:
+    """Constant or invalid areas of at least `least` working pixels.
+
+    Constant means the same value over a neighbourhood of 3 by 3 working pixels.
+    """
+    high = ndi.maximum_filter(small.high, 3)
+    low = ndi.minimum_filter(small.low, 3)
+    seen = small.cover > 0
+    same = ndi.binary_dilation((high == low) & seen, EIGHT)
+    # the dilation gives back the rim that the filters took, as long as it is itself constant
+    flat = (same & (small.high == small.low) & seen) | ~seen
+    label, _ = ndi.label(flat, EIGHT)
+    size = np.bincount(label.ravel())
+    size[0] = 0
+    return (size >= least)[label] | ~seen
+
+
+def _is_long(part: Bools, length: float) -> bool:
+    """True for a band: its hull reaches `length`, and it is eight times longer than wide."""
+    reach = math.hypot(*part.shape)
+    return reach >= length and part.sum() * 8 <= reach * reach
+
+
+def _touches_rim(where: Any, shape: tuple[int, ...]) -> bool:
+    """True if a part lies along the rim, as the blank margin of a rotated section does."""
+    return any(w.start == 0 or w.stop == n for w, n in zip(where, shape, strict=True))
+
+
+def _smooth(values: Floats, where: Bools, sigma: float) -> Floats:
+    """Gaussian mean over `where` only (normalised convolution); the mean value elsewhere."""
+    if sigma < 0.3:
+        return values.astype(np.float32)
+    sigma = min(sigma, max(values.shape))
+    weight = ndi.gaussian_filter(where.astype(np.float32), sigma, truncate=3.0)
+    total = ndi.gaussian_filter(np.where(where, values, 0).astype(np.float32), sigma, truncate=3.0)
+    return np.where(weight > 1e-3, total / np.maximum(weight, 1e-3), values[where].mean())
+
+
+def _slow(values: Floats, where: Bools, sigma: float) -> Floats:
+    """`_smooth` for a wide sigma, done on block means: the cost does not grow with sigma."""
+    g = int(sigma // 8)
+    if g < 2 or min(values.shape) < 2 * g:
+        return _smooth(values, where, sigma)
+    pad = [(0, -n % g) for n in values.shape]
+    shape = [(n + p[1]) // g for n, p in zip(values.shape, pad, strict=True)]
+
+    def blocks(a: Floats) -> Floats:
+        return np.pad(a, pad).reshape(shape[0], g, shape[1], g).sum((1, 3), dtype=np.float32)
+
+    weight = ndi.gaussian_filter(blocks(where.astype(np.float32)), sigma / g, truncate=3.0)
+    total = ndi.gaussian_filter(blocks(np.where(where, values, 0)), sigma / g, truncate=3.0)
+    small = np.where(weight > 1e-3, total / np.maximum(weight, 1e-3), values[where].mean())
+    large = ndi.zoom(small.astype(np.float32), g, order=1, mode="nearest", grid_mode=True)
+    return large[: values.shape[0], : values.shape[1]]
+
+
+def _dilated(mask: Bools, reach: int) -> Bools:
+    if not mask.any():
+        return mask
+    return ndi.distance_transform_edt(~mask) <= reach
