@@ -1,1 +1,25 @@
-"""Synthetic tissue with exact truth."""
+"""Synthetic tissue with exact truth, and its tiles; also a module to test other code with.
+
+What it is: `tissue` (image, labels, organelles, synapses of any box), `skeletons`, `connectome`,
+`tiles` (petavox.phantom.tiles), and small volumes for tests (petavox.phantom.small). All of it
+arrays in, arrays out. What it is not: files; petavox.stages.phantom writes those.
+"""
+
+from petavox.phantom.looks import LOOKS, Look
+from petavox.phantom.organelles import Synapse
+from petavox.phantom.tissue import CLASS_NAMES, Tissue, tissue
+from petavox.phantom.truth import Skeletons, connectome, skeletons
+from petavox.phantom.world import Body
+
+__all__ = [
+    "CLASS_NAMES",
+    "LOOKS",
+    "Body",
+    "Look",
+    "Skeletons",
+    "Synapse",
+    "Tissue",
+    "connectome",
+    "skeletons",
+    "tissue",
+]

@@ -1,0 +1,402 @@
+"""Synthetic neuropil with exact truth: `tissue(box, voxel_size, seed, look)`.
+
+>>> t = tissue(Box((0, 0, 0), (24, 32, 32)), (8, 8, 8), seed=1)
+>>> t.image.shape, t.image.dtype.name, t.labels.dtype.name
+((24, 32, 32), 'uint8', 'uint64')
+
+What it is: the tissue as a pure function of seed and place. Any box, computed alone, equals the
+same region of any larger one, so volumes are made block by block; offsets may be negative.
+What it is not: files (petavox.stages.phantom writes them) or the cutting into tiles
+(petavox.phantom.tiles).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from petavox.errors import BadInput
+from petavox.phantom import imaging
+from petavox.phantom.fields import Nearest, nearest, warped
+from petavox.phantom.looks import Look, look_of
+from petavox.phantom.organelles import (
+    SYNAPSE_REACH,
+    Mitochondrion,
+    Synapse,
+    mitochondria,
+    synapses,
+)
+from petavox.phantom.rng import uniform
+from petavox.phantom.world import Body, Capsules, World
+from petavox.space import Box, VoxelSize
+
+CLEFT, PRE, POST, MITO, VESICLE, NUCLEUS = 1, 2, 3, 4, 5, 6
+"""Classes of voxels in `Tissue.classes`; 0 is none of them."""
+CLASS_NAMES = {
+    CLEFT: "cleft",
+    PRE: "pre",
+    POST: "post",
+    MITO: "mito",
+    VESICLE: "vesicle",
+    NUCLEUS: "nucleus",
+}
+_PIECE = 128  # longest side of what is computed at once, voxels: bounds the memory
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """A box of tissue; arrays are zyx and have the box's shape."""
+
+    box: Box
+    voxel_size: VoxelSize
+    seed: int
+    image: np.ndarray
+    """uint8, or uint16 for 16-bit looks"""
+    labels: np.ndarray
+    """uint64: the neurite of each voxel; every voxel has one"""
+    classes: np.ndarray
+    """uint8: CLEFT, PRE, POST, MITO, VESICLE, NUCLEUS or 0"""
+    synapses: tuple[Synapse, ...]
+    """those whose position lies in the box"""
+
+
+@functools.lru_cache(maxsize=4)
+def world_of(seed: int, grain: float, scale: float, bodies: tuple[Body, ...]) -> World:
+    """The geometry of a seed, cached: neighbouring boxes share most of it."""
+    return World(seed, grain=grain, scale=scale, bodies=bodies)
+
+
+def tissue(
+    box: Box,
+    voxel_size: Sequence[float] | VoxelSize,
+    seed: int,
+    look: str | Look = "fib-sem",
+    *,
+    grain: float = 190.0,
+    scale: float = 1.0,
+    synapse_density: float = 0.12,
+    bodies: Sequence[Body] = (),
+) -> Tissue:
+    """Image and truth of one box of the tissue of `seed`.
+
+    box: voxels; voxel i's centre lies at i * voxel_size nm in the world.
+    grain: distance of the fine neurites, nm: larger makes larger profiles.
+    scale: enlarges all of the tissue, organelles and membranes included (1 is life size).
+    synapse_density: share of boutons with a synapse.  bodies: somata and vessels.
+    Raises BadInput for an empty box or impossible sizes.
+    """
+    size, look = VoxelSize.of(tuple(voxel_size)), look_of(look)
+    if box.is_empty:
+        raise BadInput(f"box {box} holds no voxel; give a box with at least one.")
+    if not 60 <= grain <= 2000:
+        raise BadInput(f"grain is {grain} nm: choose between 60 and 2000.")
+    if not 0.1 <= scale <= 20:
+        raise BadInput(f"scale is {scale}: choose between 0.1 and 20.")
+    if not 0 <= synapse_density <= 1:
+        raise BadInput(f"synapse_density is {synapse_density}: choose between 0 and 1.")
+    world = world_of(seed, grain, scale, tuple(bodies))
+    image = np.empty(box.shape, np.uint16 if look.bits == 16 else np.uint8)
+    labels, classes = np.empty(box.shape, np.uint64), np.empty(box.shape, np.uint8)
+    found: dict[int, Synapse] = {}
+    for piece in _pieces(box):
+        im, la, cl, sy = _piece(world, piece, size, look, synapse_density)
+        at = piece.slices(box.start)
+        image[at], labels[at], classes[at] = im, la, cl
+        found |= {s.id: s for s in sy if _holds(box, size, s.position)}
+    return Tissue(box, size, seed, image, labels, classes, tuple(found[k] for k in sorted(found)))
+
+
+def _pieces(box: Box) -> list[Box]:
+    parts = [
+        [(a, min(a + _PIECE, e)) for a in range(s, e, _PIECE)]
+        for s, e in zip(box.start, box.stop, strict=True)
+    ]
+    return [
+        Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
+        for z in parts[0] for y in parts[1] for x in parts[2]
+    ]  # fmt: skip
+
+
+def _holds(box: Box, size: VoxelSize, position: np.ndarray) -> bool:
+    voxel = np.floor(position / np.array(list(size)) + 0.5).astype(int)
+    return box.contains_point(voxel.tolist())
+
+
+def _piece(
+    world: World, box: Box, size: VoxelSize, look: Look, density: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Synapse]]:
+    """Image, labels, classes of a small box, and the synapses whose parts may reach it."""
+    fine, grown, keep = _sampled(box, size, look)
+    s = world.scale
+    voxel = np.array(fine)
+    lo, hi = np.array(grown.start) * voxel, np.array(grown.stop) * voxel
+    slack = 125.0 * s  # the warp moves places by at most this
+    reach = SYNAPSE_REACH * s
+    caps = world.capsules(lo - slack - reach - 700 * s, hi + slack + reach + 700 * s)
+    sites = synapses(world, caps, lo - slack - reach, hi + slack + reach, world.seed, density)
+    mitos = mitochondria(world, caps.near(lo - slack, hi + slack, 0.0))
+    close = caps.near(lo - slack, hi + slack, 2.2 * world.spacing[1])
+    near = nearest(grown, fine, close, world.seed, s)
+    shift = warped(world.seed, s, grown.start, grown.shape, fine)
+
+    wrap = world.glia(close)
+    labels, wall = _labels(near, close, wrap, sites, fine, s)
+    image = _cytoplasm(world, grown, fine, near, close, labels, look)
+    canvas = Canvas(
+        grown, fine, shift, labels, wall, image, np.zeros(grown.shape, np.uint8), look, s
+    )
+    for body in _somata(world):
+        canvas.nucleus(*body)
+    for m in mitos:
+        canvas.mitochondrion(m)
+    canvas.membranes()
+    for site in sites:
+        canvas.synapse(site, labels, close, near)
+    out = imaging.blurred(canvas.image, fine, look)[keep[0]]
+    out = _averaged(out, look.slices)
+    inside = keep[1]
+    exposed = imaging.exposed(out, box, look, world.seed)
+    return exposed, labels[inside], canvas.classes[inside], sites
+
+
+def _sampled(
+    box: Box, size: VoxelSize, look: Look
+) -> tuple[tuple[float, float, float], Box, tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """The finer voxel size the piece is made at, its grown box, and the slices back.
+
+    A section of n slices is made as n planes about the voxel's centre; labels are the middle one.
+    """
+    n = look.slices
+    fine = (size.z / n, size.y, size.x)
+    half = n // 2
+    core = Box(
+        (box.start[0] * n - half, box.start[1], box.start[2]),
+        ((box.stop[0] - 1) * n + half + 1, box.stop[1], box.stop[2]),
+    )
+    grown = core.grown(imaging.blur_reach(fine, look))
+    planes = core.slices(grown.start)
+    middle = slice(planes[0].start + half, planes[0].stop, n)
+    return fine, grown, (planes, (middle, planes[1], planes[2]))
+
+
+def _averaged(image: np.ndarray, n: int) -> np.ndarray:
+    if n == 1:
+        return image
+    total = image[0::n].copy()
+    for k in range(1, n):
+        total += image[k::n]
+    return total / np.float32(n)
+
+
+def _labels(
+    near: Nearest,
+    caps: Capsules,
+    wrap: np.ndarray,
+    sites: list[Synapse],
+    size: Sequence[float],
+    scale: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """uint64 labels with glia sheets carved out, and the distance to the nearest wall, nm."""
+    labels = caps.id[near.first]
+    margin = near.margin
+    glia = wrap[near.first]
+    if glia.any():
+        sheet = np.float32(46.0 * scale)
+        # the core of a wrapped neurite stays its own, so that it is not cut
+        is_glia = (glia != 0) & (margin < sheet) & (near.axial > np.float32(26.0 * scale))
+        for site in sites:
+            _spare(is_glia, near.box, size, site, 210.0 * scale)
+        labels = np.where(is_glia, glia, labels)
+        wrapped_too = (near.second >= 0) & (wrap[near.second] != 0)
+        # inside wrapped neurites, and on both sides of a sheet, the wall lies at margin = sheet
+        at_sheet = np.abs(margin - sheet)
+        inner = (glia != 0) & ~is_glia & (margin < 2.5 * sheet)
+        margin = np.where(inner, np.minimum(at_sheet, 1e9), margin)
+        margin = np.where(
+            is_glia, np.where(wrapped_too, at_sheet, np.minimum(at_sheet, margin)), margin
+        )
+    return labels, imaging.wall_distance(margin, size)
+
+
+def _spare(mask: np.ndarray, box: Box, size: Sequence[float], site: Synapse, radius: float) -> None:
+    window = _window(box, size, site.position, radius)
+    if window is not None:
+        d = _offsets(box, size, window, site.position)
+        mask[window] &= sum(x * x for x in d) > radius * radius
+
+
+def _window(
+    box: Box, size: Sequence[float], centre: np.ndarray, radius: float
+) -> tuple[slice, slice, slice] | None:
+    """Slices into an array of `box` that hold a ball; None where they do not meet."""
+    v = np.array(size)
+    lo = np.floor((centre - radius) / v).astype(int)
+    hi = np.ceil((centre + radius) / v).astype(int) + 1
+    part = Box(tuple(lo), tuple(np.maximum(hi, lo))).intersection(box)
+    return None if part.is_empty else part.slices(box.start)
+
+
+def _offsets(
+    box: Box, size: Sequence[float], window: tuple[slice, ...], centre: np.ndarray
+) -> list[np.ndarray]:
+    """nm from `centre` along z, y, x of the voxels of a window, ready to broadcast."""
+    out = []
+    for k in range(3):
+        at = (np.arange(window[k].start, window[k].stop) + box.start[k]) * size[k] - centre[k]
+        out.append(at.reshape([-1 if a == k else 1 for a in range(3)]))
+    return out
+
+
+def _cytoplasm(
+    world: World,
+    box: Box,
+    size: Sequence[float],
+    near: Nearest,
+    caps: Capsules,
+    labels: np.ndarray,
+    look: Look,
+) -> np.ndarray:
+    ids, place = np.unique(labels, return_inverse=True)
+    u = uniform(world.seed + 330, ids)
+    glia = ids >= np.uint64(3 << 60)
+    # most are alike, one in nine is dark; glia is darker still, vessels are empty
+    tone = 1 + look.tone * (0.45 * (2 * u - 1) - np.where(u < 0.11, 0.9, 0.0))
+    tone = np.where(glia, 1 - 0.9 * look.tone, tone)
+    for k, body in enumerate(world.bodies):
+        if body.kind == "vessel":
+            tone = np.where(ids == np.uint64(k + 1), 1.38, tone)
+    per_voxel = tone.astype(np.float32)[place].reshape(labels.shape)
+    thick = np.clip((-near.depth - 60 * world.scale) / np.float32(150 * world.scale), 0, 1)
+    thick *= (caps.kind >= Capsules.THICK)[near.first]
+    return imaging.cytoplasm(box, size, per_voxel, thick, look, world.seed, world.scale)
+
+
+def _somata(world: World) -> list[tuple[int, np.ndarray, float]]:
+    return [
+        (k + 1, (np.array(b.start) + np.array(b.stop)) / 2, 0.62 * b.radius)
+        for k, b in enumerate(world.bodies)
+        if b.kind == "soma"
+    ]
+
+
+@dataclass
+class Canvas:
+    """A grown piece while organelles are drawn into it, in a fixed order."""
+
+    box: Box
+    size: tuple[float, float, float]
+    shift: list[np.ndarray]
+    labels: np.ndarray
+    wall: np.ndarray
+    image: np.ndarray
+    classes: np.ndarray
+    look: Look
+    scale: float
+
+    def _places(self, window: tuple[slice, slice, slice], centre: np.ndarray) -> list[np.ndarray]:
+        """nm from a point of the geometry, of the warped voxels of a window."""
+        return [
+            d + self.shift[k][window]
+            for k, d in enumerate(_offsets(self.box, self.size, window, centre))
+        ]
+
+    def mitochondrion(self, m: Mitochondrion) -> None:
+        """A dark body with cristae, clear of the walls of its neurite."""
+        s = self.scale
+        middle, half = (m.a + m.b) / 2, float(np.linalg.norm(m.b - m.a)) / 2
+        window = _window(self.box, self.size, middle, half + m.radius + 125 * s)
+        if window is None:
+            return
+        p = self._places(window, m.a)
+        ab = m.b - m.a
+        square = max(float(ab @ ab), 1e-9)
+        t = np.clip(sum(p[k] * ab[k] for k in range(3)) / square, 0, 1)
+        d = np.sqrt(sum((p[k] - t * ab[k]) ** 2 for k in range(3)))
+        body = (d < m.radius) & (self.labels[window] == np.uint64(m.owner))
+        body &= self.wall[window] > 17 * s
+        if not body.any():
+            return
+        u = uniform(991, np.uint64(m.key), np.arange(5))
+        normal = 2 * u[:3] - 1
+        normal /= max(float(np.linalg.norm(normal)), 1e-9)
+        phase = sum(p[k] * normal[k] for k in range(3)) / ((24 + 14 * u[3]) * s)
+        cristae = np.sin(2 * np.pi * phase + 6 * np.sin(d / (40 * s)))
+        rim = np.minimum(m.radius - d, (self.wall[window] - 17 * s) * 1.0)
+        grey = self.look.mitochondrion * (0.92 + 0.16 * u[4]) + self.look.cristae * cristae
+        grey = grey - 0.3 * (self.look.mitochondrion - self.look.membrane) * np.exp(
+            -((rim / (9 * s)) ** 2)
+        )
+        # a little of the cytoplasm's grain stays visible
+        grain = (self.image[window] - self.look.cytoplasm) * 0.25
+        self.image[window] = np.where(body, grey + grain, self.image[window]).astype(np.float32)
+        self.classes[window][body] = MITO
+
+    def nucleus(self, owner: int, centre: np.ndarray, radius: float) -> None:
+        """Chromatin inside a double membrane."""
+        s = self.scale
+        window = _window(self.box, self.size, centre, radius + 125 * s)
+        if window is None:
+            return
+        d = np.sqrt(sum(x * x for x in self._places(window, centre)))
+        inside = (d < radius) & (self.labels[window] == np.uint64(owner))
+        grain = self.image[window] - self.look.cytoplasm
+        grey = 0.88 * self.look.cytoplasm + 0.8 * grain
+        rim = self.look.membrane + (grey - self.look.membrane) * (
+            1 - np.exp(-(((radius - d) / (20 * s)) ** 2))
+        )
+        self.image[window] = np.where(inside, rim, self.image[window]).astype(np.float32)
+        self.classes[window][inside] = NUCLEUS
+
+    def membranes(self) -> None:
+        """Dark lines at the walls."""
+        dark = np.exp(-((self.wall / np.float32(self.look.membrane_nm * self.scale)) ** 2))
+        self.image += dark * (np.float32(self.look.membrane) - self.image)
+
+    def synapse(self, site: Synapse, labels: np.ndarray, caps: Capsules, near: Nearest) -> None:
+        """Vesicles, the cleft, and the densities on both sides."""
+        s = self.scale
+        for v in site.vesicles:
+            self._vesicle(v, site.pre)
+        window = _window(self.box, self.size, site.position, site.radius + 60 * s)
+        if window is None:
+            return
+        d = _offsets(self.box, self.size, window, site.position)
+        distance = np.sqrt(sum(x * x for x in d))
+        own, wall = labels[window], self.wall[window]
+        second = near.second[window]
+        other = np.where(second >= 0, caps.id[second], np.uint64(0))
+        posts = np.array(site.posts, np.uint64)
+        is_pre, is_post = own == np.uint64(site.pre), np.isin(own, posts)
+        facing = (is_pre & np.isin(other, posts)) | (is_post & (other == np.uint64(site.pre)))
+        zone = facing & (distance < site.radius)
+        edge = np.clip((site.radius - distance) / (20 * s), 0, 1)
+        deep = np.where(is_post, 30.0, 15.0) * s
+        dark = np.where(zone, edge * np.exp(-((wall / deep) ** 2)), 0)
+        # the pedestal of the presynaptic side
+        top = np.exp(-((distance / (34 * s)) ** 4)) * is_pre
+        dark = np.maximum(dark, top)
+        view = self.image[window]
+        view += (dark * (self.look.density - view)).astype(np.float32)
+        cleft = zone & (wall < 14 * s)
+        classes = self.classes[window]
+        classes[zone & is_pre & (wall < 48 * s)] = PRE
+        classes[zone & is_post & (wall < 48 * s)] = POST
+        classes[cleft] = CLEFT
+
+    def _vesicle(self, centre: np.ndarray, pre: int) -> None:
+        s = self.scale
+        window = _window(self.box, self.size, centre, 26 * s)
+        if window is None:
+            return
+        d = np.sqrt(sum(x * x for x in _offsets(self.box, self.size, window, centre)))
+        mine = (self.labels[window] == np.uint64(pre)) & (self.classes[window] != MITO)
+        ring = np.exp(-(((d - 15 * s) / (7 * s)) ** 2)) * mine
+        view = self.image[window]
+        view += (0.75 * ring * (self.look.membrane - view)).astype(np.float32)
+        self.classes[window][mine & (d < 20 * s)] = VESICLE
+
+
+__all__ = ["CLASS_NAMES", "Body", "Synapse", "Tissue", "tissue"]
