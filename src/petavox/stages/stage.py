@@ -77,7 +77,9 @@ class Stage(abc.ABC):
         """Digests of what is read."""
         return {name: content_digest(path) for name, path in self.reads.items()}
 
-    def after(self, ledger: Ledger) -> None:  # noqa: B027  most stages have nothing to add
+    def after(  # noqa: B027  most stages have nothing to add
+        self, ledger: Ledger, engine: Engine | None, **options: Any
+    ) -> None:
         """Work of the driver when all blocks are done, before the outputs are complete."""
 
     def task(self) -> BlockTask:
@@ -130,7 +132,7 @@ def run_stage(
             state.begin(path, key=known.key)
     outcome = run(task, ledger=ledger, engine=engine, limits=limits, again=not ours, **options)
     if outcome.complete:
-        stage.after(ledger)
+        stage.after(ledger, engine, limits=limits, again=not ours, **options)
         record = provenance.record(
             stage.name,
             settings=stage.settings,

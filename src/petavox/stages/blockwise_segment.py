@@ -1,0 +1,250 @@
+"""Segment, blockwise: overlapping subvolumes, each with its own objects.
+
+    petavox segment IMAGE OUT --model M --blocks 256 256 256 --workers 4
+    petavox reconcile OUT.blocks OUT
+
+What it is: the join of a flood (or of connected components, for what needs no network) to blocks.
+What it is not: the deciding of which objects of two blocks are one (petavox.stages.reconcile).
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from petavox import volume
+from petavox.blocks.engines import Engine
+from petavox.blocks.ledger import Ledger
+from petavox.blocks.runner import Limits, Outcome
+from petavox.blocks.task import Context, Costs, Counters
+from petavox.errors import BadInput
+from petavox.ffn.flood import SeedSettings
+from petavox.ffn.growth import FloodSettings
+from petavox.segment.links import LOCAL_BITS
+from petavox.settings import BoxSetting, Settings, ZyxSetting
+from petavox.space import Block, Box, Grid, VoxelSize
+from petavox.stages import tables
+from petavox.stages.block_labels import BlockLabels
+from petavox.stages.stage import Stage, run_stage
+
+
+class BlockwiseSettings(Settings):
+    """How a volume is cut into subvolumes, and how each is segmented."""
+
+    block: ZyxSetting = (256, 256, 256)
+    """Voxels that a block decides on."""
+    context: ZyxSetting = (32, 32, 32)
+    """Voxels around it that are segmented too, for the votes; at least half a field of view."""
+    box: BoxSetting | None = None
+    """None: all of the image."""
+    method: Literal["flood", "components"] = "flood"
+    """components: connected voxels of one value, or at or above `threshold`."""
+    threshold: float | None = None
+    min_size: int = Field(1, ge=1)
+    """Voxels; smaller components are dropped (method components)."""
+    flood: FloodSettings = Field(default_factory=FloodSettings)
+    seeds: SeedSettings = Field(default_factory=SeedSettings)
+    precision: Literal["f32", "bf16"] = "f32"
+    """Not chosen by the machine: the result must not depend on who runs a block."""
+    voxel_size: tuple[float, float, float] | None = None
+    """nm, zyx, if the image does not say."""
+
+
+class BlockwiseSegment(Stage):
+    """Every block segmented by itself, context included.
+
+    reads: image, and model for method flood.  writes: objects (labels of blocks), origins (a
+    table: where each object came from).
+    """
+
+    name = "segment-blocks"
+    function = "petavox.stages.blockwise_segment:segment_block"
+    code = (
+        "petavox.ffn.canvas",
+        "petavox.ffn.flood",
+        "petavox.ffn.moves",
+        "petavox.ffn.seeds",
+        "petavox.ffn.predictor",
+        "petavox.stages.block_labels",
+    )
+    settings: BlockwiseSettings
+
+    def _image(self) -> volume.Volume:
+        return volume.open(self.reads["image"], voxel_size=self.settings.voxel_size)
+
+    def grid(self) -> Grid:
+        """Blocks of the image. Raises BadInput if the context is too small for the model."""
+        s, image = self.settings, self._image()
+        box = s.box or image.box
+        if not image.box.contains(box) or box.is_empty:
+            raise BadInput(f"box {box} is not inside {image.path}, whose box is {image.box}.")
+        grid = Grid(box, s.block, s.context)
+        if s.method == "flood":
+            self._check_model(grid, image.voxel_size)
+        return grid
+
+    def _check_model(self, grid: Grid, voxel_size: VoxelSize) -> None:
+        from petavox.ffn.model import load_spec
+
+        if "model" not in self.reads:
+            raise BadInput("method flood needs a model; give --model.")
+        spec = load_spec(self.reads["model"])
+        reach = spec.margin
+        if any(c < r for c, r in zip(grid.context, reach, strict=True)):
+            raise BadInput(
+                f"context is {grid.context}, less than {reach}, the reach of the model's field of "
+                f"view {spec.fov} (z y x): objects would stop short of the votes. Use at least "
+                f"{reach}."
+            )
+        smallest = [
+            min(n, b, (n % b or b) + c)
+            for n, b, c in zip(grid.total.shape, grid.block, grid.context, strict=True)
+        ]
+        thin = [a for a, n, f in zip("zyx", smallest, spec.fov, strict=True) if n < f]
+        if thin:
+            raise BadInput(
+                f"the last blocks along {', '.join(thin)} are thinner with their context than the "
+                f"field of view {spec.fov}: choose a block shape that leaves a larger rest."
+            )
+
+    def create(self) -> None:
+        """The empty labels and table."""
+        image = self._image()
+        BlockLabels.create(self.writes["objects"], self.grid(), image.voxel_size)
+        tables.create(self.writes["origins"])
+
+    def costs(self) -> Costs:
+        """Image, logits, labels and seeds of one subvolume; the network's own memory on top."""
+        read = Box((0, 0, 0), self.settings.block).grown(self.settings.context).size
+        per_voxel = 48 if self.settings.method == "flood" else 40
+        network = (512 << 20) if self.settings.method == "flood" else (96 << 20)
+        return Costs(
+            memory_bytes=per_voxel * read + network,
+            read_bytes=read,
+            write_bytes=read // 2,
+            files=2,
+        )
+
+
+def segment_block(block: Block, context: Context) -> Counters:
+    """Segment one block's read box; write its labels and the origins of its objects."""
+    settings = context.parsed(BlockwiseSettings)
+    image = volume.open(context.reads["image"], voxel_size=settings.voxel_size)
+    raw = image.read(block.read)
+    counters: dict[str, Any] = {"voxels": block.write.size, "read_voxels": raw.size}
+    origins: list[Any] = []
+    if settings.method == "components":
+        labels = components(raw, settings.threshold, settings.min_size)
+    elif raw.min() == raw.max():
+        labels = np.zeros(raw.shape, np.uint32)  # nothing was imaged here
+        counters["blank"] = 1
+    else:
+        labels, origins, more = _flooded(raw, tuple(image.voxel_size), settings, context)
+        counters |= more
+    if int(labels.max(initial=0)) >= 1 << LOCAL_BITS:
+        raise BadInput(f"block {block.number} has too many objects for its ids; use smaller blocks")
+    BlockLabels.open(context.writes["objects"], writable=True, incomplete=True).write(block, labels)
+    tables.write(tables.part(context.writes["origins"], block.number), _table(origins, block))
+    counters["objects"] = int(len(np.unique(labels)) - (labels == 0).any())
+    counters["filled_voxels"] = int(np.count_nonzero(labels[block.write.slices(block.read.start)]))
+    return counters
+
+
+def components(values: np.ndarray, threshold: float | None, min_size: int) -> np.ndarray:
+    """Face-connected components, uint32, numbered in raster order of their first voxel.
+
+    values: (z, y, x).  threshold: voxels at or above it; None: of equal value, 0 = nothing.
+    """
+    from skimage.measure import label
+
+    if threshold is not None:
+        found = label(values >= threshold, connectivity=1)
+    else:
+        _, place = np.unique(values, return_inverse=True)
+        place = place.reshape(values.shape).astype(np.int32)
+        background = int(place[values == 0][0]) if (values == 0).any() else -1
+        found = label(place, background=background, connectivity=1)
+    counts = np.bincount(found.ravel())
+    keep = counts >= min_size
+    keep[0] = False
+    table = np.where(keep, np.cumsum(keep), 0).astype(np.uint32)
+    return np.asarray(table[found])
+
+
+def _flooded(
+    raw: np.ndarray,
+    voxel_size: tuple[float, ...],
+    settings: BlockwiseSettings,
+    context: Context,
+) -> tuple[np.ndarray, list[Any], dict[str, Any]]:
+    from petavox.ffn.flood import flood
+
+    predict = _predictor(context.reads["model"], context.device, settings.precision)
+    canvas = flood(
+        raw,
+        predict,
+        predict.spec,
+        voxel_size=voxel_size,
+        settings=settings.flood,
+        seeds=settings.seeds,
+    )
+    labels = np.maximum(canvas.segmentation, 0).astype(np.uint32)
+    counters = {"fovs": int(canvas.counters["fovs"])}
+    return labels, sorted(canvas.origins.items()), counters
+
+
+@functools.lru_cache(maxsize=1)
+def _predictor(model: str, device: str, precision: Literal["f32", "bf16"]) -> Any:
+    from petavox.ffn.devices import device_of
+    from petavox.ffn.model import load_model
+    from petavox.ffn.predictor import Predictor
+
+    return Predictor(load_model(model), device=device_of(device), precision=precision)
+
+
+def _table(origins: list[Any], block: Block) -> dict[str, np.ndarray]:
+    """Origins as columns: local id, seed (voxels of the volume), steps, voxels, seconds."""
+    seeds = np.array([o.seed for _, o in origins], np.int64).reshape(-1, 3)
+    seeds = seeds + np.array(block.read.start, np.int64)
+    return {
+        "local": np.array([i for i, _ in origins], np.uint32),
+        **{f"seed_{a}": seeds[:, k] for k, a in enumerate("zyx")},
+        "fovs": np.array([o.fovs for _, o in origins], np.int64),
+        "voxels": np.array([o.voxels for _, o in origins], np.int64),
+        "deleted": np.array([o.deleted for _, o in origins], np.int64),
+        "seconds": np.array([o.seconds for _, o in origins], np.float64),
+    }
+
+
+def segment_blocks(
+    image: str | Path,
+    objects: str | Path,
+    *,
+    ledger: Ledger,
+    model: str | Path | None = None,
+    settings: BlockwiseSettings | None = None,
+    engine: Engine | None = None,
+    limits: Limits | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> Outcome:
+    """Segment an image block by block into labels of blocks at `objects`.
+
+    The origins go to `objects`.origins. Goes on where an earlier run of the same ended.
+    """
+    objects = Path(objects)
+    reads: dict[str, str | Path] = {"image": image}
+    if model is not None:
+        reads["model"] = model
+    stage = BlockwiseSegment(
+        settings or BlockwiseSettings(),
+        reads=reads,
+        writes={"objects": objects, "origins": objects.with_name(objects.name + ".origins")},
+    )
+    return run_stage(
+        stage, ledger=ledger, engine=engine, limits=limits, overwrite=overwrite, **options
+    )

@@ -1,0 +1,62 @@
+"""Tables of blocks: a folder of Parquet files, one for each block, marked like a volume.
+
+What it is: writing a block's rows at once, and reading them in the order of blocks. What it is
+not: knowledge of columns.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from petavox.errors import WorkFailed
+from petavox.provenance import write_atomically
+from petavox.volume import state
+
+FAN = 1000
+"""Files of one folder: a million blocks make a thousand folders."""
+
+
+def create(folder: str | Path) -> None:
+    """An empty table, marked as being written; replaces what is there."""
+    path = Path(folder)
+    if path.exists():
+        state.read(path)  # raises where it is not ours to remove
+        shutil.rmtree(path)
+    path.mkdir(parents=True)
+    state.begin(path)
+
+
+def part(folder: str | Path, number: int, name: str = "part") -> Path:
+    """The file of one block."""
+    return Path(folder) / f"{number // FAN:06d}" / f"{name}-{number:010d}.parquet"
+
+
+def write(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Write rows so that the file is whole or not there."""
+    buffer = io.BytesIO()
+    pq.write_table(
+        pa.table({k: pa.array(v) for k, v in columns.items()}), buffer, compression="zstd"
+    )
+    write_atomically(path, buffer.getvalue())
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The columns of one file. Raises WorkFailed, naming it, if it is missing or damaged."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as e:
+        raise WorkFailed(f"the table {path} cannot be read ({e}); run its stage again.") from None
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def parts(folder: str | Path, blocks: int, name: str = "part") -> Iterator[dict[str, np.ndarray]]:
+    """The columns of every block's file, in order."""
+    for number in range(blocks):
+        yield read(part(folder, number, name))
