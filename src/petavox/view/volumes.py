@@ -1,0 +1,149 @@
+"""From paths of volumes to a scene that a server serves.
+
+What it is: which volume becomes which layer, and how its data reach the client: OME-Zarr 0.5 and
+precomputed on this machine as the files they are, every other format through chunks made on
+demand. What it is not: Neuroglancer's JSON (petavox.view.layers), or HTTP (petavox.view.server).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import petavox as pv
+from petavox.errors import BadInput
+from petavox.space import Box
+from petavox.view.chunks import VolumeChunks, is_labels
+from petavox.view.layers import ImageLayer, Layer, SegmentationLayer, Source
+from petavox.view.scene import Scene
+from petavox.view.server import Server
+from petavox.volume import Volume
+from petavox.volume.places import is_url
+
+HALF = (0.5, 0.5, 0.5)
+"""OME-Zarr places the centre of a voxel, Neuroglancer its corner; so that all layers lie on one
+another, a volume's voxel i covers [i, i + 1) whatever its format."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A volume to show, and whether as labels."""
+
+    volume: Volume
+    labels: bool
+    given_size: bool = False
+
+
+def opened(
+    paths: Sequence[str],
+    labels: Sequence[str] = (),
+    voxel_size: Sequence[float] | None = None,
+) -> list[Shown]:
+    """Open what is to be shown, images below labels.
+
+    labels: paths shown as labels whatever their files say (the others by what they say).
+    voxel_size: nm, zyx, for files that do not say.
+    """
+    if not paths and not labels:
+        raise BadInput("nothing to view: give the path of a volume.")
+    shown = []
+    for path in paths:
+        volume = pv.open(path, voxel_size=voxel_size)
+        shown.append(Shown(volume, is_labels(volume), voxel_size is not None))
+    for path in labels:
+        volume = pv.open(path, voxel_size=voxel_size)
+        if volume.dtype.kind != "u":
+            raise BadInput(f"{path} holds {volume.dtype}; labels are whole numbers.")
+        shown.append(Shown(volume, True, voxel_size is not None))
+    return sorted(shown, key=lambda s: s.labels)
+
+
+def layers(shown: Sequence[Shown], server: Server) -> list[Layer]:
+    """A layer for each volume, its data added to the server."""
+    names = _names([s.volume.path for s in shown])
+    out: list[Layer] = []
+    for name, one in zip(names, shown, strict=True):
+        source = _source(one, server)
+        if one.labels:
+            out.append(SegmentationLayer(name, [source]))
+        else:
+            out.append(ImageLayer(name, [source], bounds=_bounds(one.volume)))
+    return out
+
+
+def scene(
+    shown: Sequence[Shown],
+    server: Server,
+    *,
+    layout: str = "4panel",
+    at: tuple[float, float, float] | None = None,
+    size: tuple[int, int] = (1280, 960),
+    more: Sequence[Layer] = (),
+) -> Scene:
+    """The scene of these volumes; `more` layers come on top. It fits the first volume."""
+    first = shown[0].volume
+    return Scene(
+        [*layers(shown, server), *more],
+        first.box,
+        first.voxel_size,
+        layout=layout,
+        at=at,
+        size=size,
+    )
+
+
+def _source(one: Shown, server: Server) -> Source:
+    volume = one.volume
+    if _as_files(one):
+        address = server.add(Path(volume.path))
+        if volume.format == "precomputed":
+            return Source(f"precomputed://{address}")
+        return Source(f"zarr3://{address}", volume.voxel_size, HALF, "zyx")
+    levels = [volume]
+    for level in volume.levels:
+        if level.voxel_size != volume.voxel_size:
+            levels.append(pv.open(volume.path, resolution=tuple(level.voxel_size)))
+    return Source(f"precomputed://{server.add(VolumeChunks(levels, labels=one.labels))}")
+
+
+def _as_files(one: Shown) -> bool:
+    """True if the client reads the volume's own files as they are."""
+    volume = one.volume
+    if volume.format not in ("OME-Zarr 0.5", "precomputed") or is_url(volume.path):
+        return False
+    # a size that the files do not say, or another meaning than theirs, the client cannot know
+    if one.given_size or one.labels != is_labels(volume):
+        return False
+    return Path(volume.path).is_dir()
+
+
+def _bounds(volume: Volume) -> tuple[float, float] | None:
+    """Black and white of an image: for uint8 its whole range, else what most voxels hold."""
+    if volume.dtype == np.uint8:
+        return None
+    middle = [(a + b) // 2 for a, b in zip(volume.box.start, volume.box.stop, strict=True)]
+    near = Box.of_shape((1, 1, 1), middle).grown((4, 64, 64)).intersection(volume.box)
+    sample = volume.read(near)
+    sample = sample[np.isfinite(sample)]
+    if sample.size == 0:
+        return None
+    low, high = np.percentile(sample, (0.5, 99.5))
+    return (float(low), float(high) if high > low else float(low) + 1.0)
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """A short name for each path, all different."""
+    names: list[str] = []
+    for path in paths:
+        parts = [p for p in path.rstrip("/").split("/") if p]
+        stem = parts[-1].removesuffix(".zarr").removesuffix(".ome")
+        if stem in names and len(parts) > 1:
+            stem = f"{parts[-2].split('.')[0]}/{stem}"
+        name, count = stem, 2
+        while name in names:
+            name, count = f"{stem} {count}", count + 1
+        names.append(name)
+    return names
