@@ -95,12 +95,13 @@ class Finding:
 class Damage:
     """Masks of one section, at the working resolution, and what was found.
 
-    match, render: (y, x) bool, working resolution.  factor: input pixels per working pixel.
-    shape: of the input.
+    match, render: (y, x) bool, working resolution.  kinds: (y, x) uint8, 0 where sound, else 1 +
+    the place in KINDS.  factor: input pixels per working pixel.  shape: of the input.
     """
 
     match: Bools
     render: Bools
+    kinds: NDArray[np.uint8]
     findings: tuple[Finding, ...]
     factor: int
     shape: tuple[int, int]
@@ -211,7 +212,10 @@ def find(small: Reduced, pixel_nm: float, settings: DamageSettings | None = None
     hidden = nothing | hurt["crack"]
     match = ~(wide | nothing | hurt["saturated"] | hurt["empty"]) & (small.cover >= 0.5)
     findings.sort(key=lambda f: (KINDS.index(f.kind), f.box))
-    return Damage(match, ~hidden, tuple(findings), small.factor, small.shape)
+    kinds = np.zeros(small.mean.shape, np.uint8)
+    for code in range(len(KINDS), 0, -1):  # where kinds meet, the first of KINDS is named
+        kinds[hurt[KINDS[code - 1]]] = code
+    return Damage(match, ~hidden, kinds, tuple(findings), small.factor, small.shape)
 
 
 class _View:

@@ -203,7 +203,14 @@ def _noise(patch: NDArray[np.float64]) -> float:
         return math.nan
     p = patch[:y, :x]
     detail = (p[::2, ::2] - p[1::2, ::2] - p[::2, 1::2] + p[1::2, 1::2]) / 2
-    return float(np.median(np.abs(detail))) / 0.6745
+    size = np.abs(detail)
+    middle = float(np.median(size))
+    # grey levels are whole, so details come in halves: look inside the median's own half
+    low, high = max(0.0, middle - 0.25), middle + 0.25
+    below, at = float((size < low).mean()), float(((size >= low) & (size < high)).mean())
+    if at > 0:
+        middle = low + (high - low) * min(1.0, max(0.0, (0.5 - below) / at))
+    return middle / 0.6745
 
 
 def _band_ratio(patch: NDArray[np.float64]) -> float:
