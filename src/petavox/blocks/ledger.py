@@ -29,7 +29,7 @@ STATUSES = ("done", "failed", "quarantined", "lost")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS tasks (
   name TEXT PRIMARY KEY, key TEXT NOT NULL, parts TEXT NOT NULL, total INTEGER NOT NULL,
-  complete INTEGER NOT NULL DEFAULT 0, begun REAL NOT NULL);
+  complete INTEGER NOT NULL DEFAULT 0, begun REAL NOT NULL, costs TEXT NOT NULL DEFAULT '{}');
 CREATE TABLE IF NOT EXISTS blocks (
   task TEXT NOT NULL, number INTEGER NOT NULL, status TEXT NOT NULL, attempts INTEGER NOT NULL,
   kills INTEGER NOT NULL, seconds REAL, host TEXT, device TEXT, counters TEXT, error TEXT,
@@ -126,18 +126,39 @@ class Ledger:
         row = self._db.execute("SELECT parts FROM tasks WHERE name = ?", (task,)).fetchone()
         return None if row is None else dict(json.loads(row[0]))
 
-    def begin(self, task: str, *, key: str, parts: Mapping[str, Any], total: int) -> None:
+    def begin(
+        self,
+        task: str,
+        *,
+        key: str,
+        parts: Mapping[str, Any],
+        total: int,
+        costs: Mapping[str, int] | None = None,
+    ) -> None:
         """Record a task; if its key changed, what was known of its blocks is forgotten."""
         with self._guarded():
             old = self._db.execute("SELECT key FROM tasks WHERE name = ?", (task,)).fetchone()
             if old is not None and old[0] != key:
                 self.forget(task)
             self._db.execute(
-                "INSERT INTO tasks VALUES (?, ?, ?, ?, 0, ?) ON CONFLICT (name) DO UPDATE SET "
-                "key = excluded.key, parts = excluded.parts, total = excluded.total, complete = 0",
-                (task, key, json.dumps(parts, sort_keys=True), total, time.time()),
+                "INSERT INTO tasks VALUES (?, ?, ?, ?, 0, ?, ?) ON CONFLICT (name) DO UPDATE SET "
+                "key = excluded.key, parts = excluded.parts, total = excluded.total, complete = 0, "
+                "costs = excluded.costs",
+                (
+                    task,
+                    key,
+                    json.dumps(parts, sort_keys=True),
+                    total,
+                    time.time(),
+                    json.dumps(dict(costs or {})),
+                ),
             )
             self._db.commit()
+
+    def costs(self, task: str) -> dict[str, int]:
+        """What one block of a task needs at most (memory_bytes, write_bytes, files, ...)."""
+        row = self._db.execute("SELECT costs FROM tasks WHERE name = ?", (task,)).fetchone()
+        return {} if row is None else dict(json.loads(row[0]))
 
     def forget(self, task: str) -> None:
         """Remove all rows of a task's blocks."""

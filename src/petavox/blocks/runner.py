@@ -14,6 +14,7 @@ What it is not: science, or an engine.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import itertools
 import logging
 import random
@@ -143,7 +144,13 @@ def run(
     known = resume(task, ledger)
     if again:
         ledger.forget(task.name)
-    ledger.begin(task.name, key=known.key, parts=known.parts, total=len(task.grid))
+    ledger.begin(
+        task.name,
+        key=known.key,
+        parts=known.parts,
+        total=len(task.grid),
+        costs=dataclasses.asdict(task.costs),
+    )
     return _Run(task, ledger, engine, limits or Limits(), known.why, quiet).all(
         only=only, shuffle=shuffle, bundle=bundle, retry_quarantined=retry_quarantined
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -257,31 +258,43 @@ def executor(site: Site, *, run_dir: Path) -> Any:
 
 def shown(site: Site) -> dict[str, str]:
     """What would be started, as text: for people to check before a job is sent."""
-    made = executor(site, run_dir=Path("run"))
-    p = made.provider
+    made = executor(site, run_dir=Path("RUN"))
     facts = {
         "scheduler": site.scheduler,
-        "provider": type(p).__name__,
-        "launcher": type(getattr(p, "launcher", None)).__name__,
+        "provider": type(made.provider).__name__,
         "workers": f"{site.workers_per_node} a node x {site.nodes_per_job} nodes a job x "
         f"{site.jobs_min}..{site.jobs_max} jobs",
         "threads_per_worker": str(site.threads()),
-        "launch": made.launch_cmd.replace(sys.executable, "python"),
     }
     if site.accelerators.kind != "none":
         from petavox.blocks.pinning import environment
 
-        ranks = range(site.workers_per_node)
-        facts["pinning"] = "; ".join(
-            f"rank {r}: "
-            + " ".join(
-                f"{k}={v}"
-                for k, v in environment(r, **site.pin()).items()
-                if not k.endswith("THREADS")
-            )
-            for r in [*ranks][:3]
-        ) + (" ..." if len(ranks) > 3 else "")
+        facts |= {
+            f"worker_{r}": " ".join(f"{k}={v}" for k, v in environment(r, **site.pin()).items())
+            for r in range(min(site.workers_per_node, 3))
+        }
+    facts["launch"] = launch_command(made)
+    if site.scheduler in ("slurm", "pbs"):
+        facts["script"] = submit_script(made)
     return facts
+
+
+def launch_command(made: Any) -> str:
+    """What starts the workers of one node, with names in place of ports and keys."""
+    made.cert_dir, made.logconf_path, made.worker_port = "RUN/certificates", None, "PORT"
+    made.initialize_scaling()
+    command = str(made.launch_cmd).replace(sys.executable, "python")
+    return command.replace("{block_id}", "N")
+
+
+def submit_script(made: Any) -> str:
+    """The job script that Parsl would hand to sbatch or qsub; nothing is submitted."""
+    with tempfile.TemporaryDirectory() as folder:
+        made.provider.script_dir = folder
+        made.provider.execute_wait = lambda *_a, **_k: (0, "Submitted batch job 1", "")
+        made.provider.submit(made.launch_cmd.replace("{block_id}", "0"), 1, "petavox")
+        script = next(p for p in Path(folder).iterdir() if p.is_file())
+        return script.read_text().replace(folder, "RUN/submit_scripts").strip()
 
 
 def clock(seconds: float) -> str:

@@ -1,0 +1,156 @@
+"""What a run will cost elsewhere: measured blocks, another volume, another machine.
+
+What it is: the arithmetic of `petavox plan` over the tasks of a ledger. What it is not: the
+simulation itself, or a promise: every figure rests on the assumptions that are returned with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from petavox.blocks.ledger import Ledger
+from petavox.blocks.plan import interval
+from petavox.blocks.simulate import Machine, simulate
+from petavox.blocks.sites import Site
+from petavox.errors import BadInput
+from petavox.space import Zyx
+
+SIMULATED_BLOCKS = 2_000_000
+"""More blocks are simulated on proportionally fewer nodes."""
+
+
+def machine_of(site: Site, nodes: int) -> Machine:
+    """The simulated machine of a site with so many nodes."""
+    local = site.scheduler == "local"
+    return Machine(
+        nodes=nodes,
+        workers_per_node=site.workers_per_node,
+        walltime_s=site.walltime_s or math.inf,
+        drain_s=site.drain_s if site.walltime_s else 0.0,
+        mtbf_hours=site.node_mtbf_hours,
+        notice_s=float(site.lost_after_s),
+        start_s=5.0 if local else 60.0,
+    )
+
+
+def blocks_of(parts: dict[str, Any], volume: Zyx | None) -> int:
+    """Blocks of a task's grid on its own volume, or on one of another shape (voxels, zyx)."""
+    start, stop, block, _ = parts["grid"]
+    shape = volume or [b - a for a, b in zip(start, stop, strict=True)]
+    return math.prod(-(-n // b) for n, b in zip(shape, block, strict=True))
+
+
+def project(
+    ledger: Ledger,
+    site: Site,
+    *,
+    nodes: int,
+    volume: Zyx | None = None,
+    speed: float = 1.0,
+    tasks: Sequence[str] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Cost of every task of a ledger with measured blocks, on `nodes` nodes of a site.
+
+    volume: shape of another volume in voxels, zyx.  speed: of one of the site's workers against
+    one that was measured.  Raises BadInput if nothing was measured.
+    """
+    rows: dict[str, Any] = {}
+    for task in ledger.tasks():
+        name = task["name"]
+        measured = ledger.seconds(name)
+        parts = ledger.parts(name)
+        if (tasks and name not in tasks) or not measured or parts is None or "grid" not in parts:
+            continue
+        n = blocks_of(parts, volume)
+        rows[name] = project_task(
+            n, [s / speed for s in measured], ledger.costs(name), site, nodes=nodes, seed=seed
+        )
+    if not rows:
+        raise BadInput(
+            f"{ledger.path} holds no measured blocks: run a part of the work first, such as a "
+            "small box."
+        )
+    return {
+        "stages": rows,
+        "node_hours": sum(r["node_hours"] for r in rows.values()),
+        "wall_hours": sum(r["wall_hours"] for r in rows.values()),
+        "write_tib_at_most": sum(r["write_tib_at_most"] for r in rows.values()),
+        "files_at_most": sum(r["files_at_most"] for r in rows.values()),
+        "assumptions": assumptions(site, speed),
+    }
+
+
+def project_task(
+    blocks: int,
+    seconds: Sequence[float],
+    costs: dict[str, int],
+    site: Site,
+    *,
+    nodes: int,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Cost of one task: simulated schedule, interval of its work, bytes, files, rate of I/O."""
+    # as many blocks for each worker, so the tail and the losses keep their weight
+    scale = max(1, -(-blocks // SIMULATED_BLOCKS))
+    scale = min(scale, nodes)
+    made = simulate(
+        max(1, blocks // scale),
+        seconds,
+        machine_of(site, max(1, nodes // scale)),
+        seed=seed,
+    )
+    mean, low, high = interval(seconds, blocks, seed=seed)
+    wall = made.wall_s
+    moved = (costs.get("read_bytes", 0) + costs.get("write_bytes", 0)) * blocks
+    return {
+        "blocks": blocks,
+        "measured_blocks": len(seconds),
+        "block_seconds_mean": mean / blocks,
+        "block_seconds_longest": max(seconds),
+        "worker_hours": mean / 3600,
+        "worker_hours_95": [low / 3600, high / 3600],
+        "nodes": nodes,
+        "wall_hours": wall / 3600,
+        "wall_hours_95": [wall / 3600 * low / mean, wall / 3600 * high / mean],
+        "node_hours": wall * nodes / 3600,
+        "efficiency": made.efficiency,
+        "lost_blocks": made.lost_blocks * scale,
+        "rounds_of_jobs": made.jobs_rounds,
+        "memory_gib_per_worker": costs.get("memory_bytes", 0) / 2**30,
+        "read_tib": costs.get("read_bytes", 0) * blocks / 2**40,
+        "write_tib_at_most": costs.get("write_bytes", 0) * blocks / 2**40,
+        "files_at_most": costs.get("files", 0) * blocks,
+        "file_system_gib_per_s": moved / 2**30 / wall if wall else 0.0,
+    }
+
+
+def efficiencies(
+    blocks: int, seconds: Sequence[float], site: Site, nodes: Sequence[int], *, seed: int = 0
+) -> list[dict[str, Any]]:
+    """The simulated schedule of the same blocks for several counts of nodes."""
+    found = []
+    for n in nodes:
+        row = project_task(blocks, seconds, {}, site, nodes=n, seed=seed)
+        found.append({k: row[k] for k in ("nodes", "wall_hours", "node_hours", "efficiency")})
+    return found
+
+
+def assumptions(site: Site, speed: float) -> list[str]:
+    """What a projection takes for granted, in words."""
+    said = [
+        f"a worker of {site.name} does a block in 1/{speed:g} of the measured time",
+        f"{site.workers_per_node} workers a node, each as fast as the one measured",
+        f"a node is lost every {site.node_mtbf_hours:,.0f} h, noticed after {site.lost_after_s} s, "
+        "replaced after 600 s",
+        "block times are drawn from the measured ones: no block is slower than the slowest seen",
+        "the file system keeps up with the rate given",
+    ]
+    if site.walltime_s:
+        said.append(
+            f"jobs of {site.walltime_s / 3600:g} h follow one another without a gap; the wait in "
+            "the scheduler's queue is not counted"
+        )
+    return said

@@ -1,0 +1,64 @@
+"""`petavox plan`: what a run will cost, from measured blocks, on any site and any volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from petavox.cli.common import Figures, command
+from petavox.cli.running import find_ledger
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@command
+def plan(
+    place: Annotated[
+        Path | None, typer.Argument(help="Project, run folder, or output with measured blocks.")
+    ] = None,
+    site: Annotated[str, typer.Option(help="laptop, slurm, polaris, aurora, ... or a YAML.")] = (
+        "laptop"
+    ),
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes of the site.")] = 1,
+    volume: Annotated[
+        tuple[int, int, int] | None, typer.Option(help="Another volume: its voxels, z y x.")
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(min=1e-6, help="A worker there against one that was measured.")
+    ] = 1.0,
+    scan: Annotated[
+        bool, typer.Option(help="Efficiency for 1, 10, ... up to 10,000 nodes instead.")
+    ] = False,
+    config: Annotated[bool, typer.Option(help="Also show what would be started there.")] = False,
+) -> Figures:
+    """Project node-hours, wall time, bytes and files; without PLACE, show a site's configuration.
+
+    Block times come from the ledger; the schedule is simulated, with stragglers, lost nodes and
+    the end of jobs. Example:
+
+    petavox plan segmentation.zarr --site aurora --nodes 1024 --volume 10000 10000 10000
+    """
+    from petavox.blocks import projection, sites
+    from petavox.blocks.ledger import Ledger
+
+    where = sites.load(site)
+    figures: dict[str, Any] = {}
+    if place is None or config:
+        figures["config"] = sites.shown(where)
+    if place is None:
+        return figures
+    with Ledger(find_ledger(place), readonly=True) as ledger:
+        if scan:
+            for task in ledger.tasks():
+                parts, seconds = ledger.parts(task["name"]), ledger.seconds(task["name"])
+                if parts is None or not seconds:
+                    continue
+                n = projection.blocks_of(parts, volume)
+                counts = [k for k in (1, 10, 100, 1000, 2048, 5000, 10_000) if k <= n]
+                rows = projection.efficiencies(n, [s / speed for s in seconds], where, counts)
+                figures[task["name"]] = {f"{r['nodes']} nodes": r for r in rows}
+            return figures
+        return figures | projection.project(ledger, where, nodes=nodes, volume=volume, speed=speed)

@@ -1,0 +1,60 @@
+"""What commands that run blocks share: workers, site, limits, the ledger and the engine.
+
+What it is: option types and one context manager. What it is not: a command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Workers = Annotated[
+    int, typer.Option("--workers", "-w", min=0, help="Processes on this machine; 0: this one only.")
+]
+SiteName = Annotated[
+    str | None, typer.Option("--site", help="laptop, workstation, slurm, polaris, ... or a YAML.")
+]
+BlockTimeout = Annotated[
+    float | None, typer.Option(help="Seconds one block may take; then its worker is ended.")
+]
+RunFolder = Annotated[
+    Path | None, typer.Option(help="Where the ledger is kept; default OUT.run beside OUT.")
+]
+RetryQuarantined = Annotated[bool, typer.Option(help="Try blocks again that killed their workers.")]
+
+
+def run_folder(out: Path, given: Path | None) -> Path:
+    """The folder of an output's ledger."""
+    return given or out.with_name(out.name + ".run")
+
+
+@contextmanager
+def running(
+    folder: Path, *, workers: int = 0, site: str | None = None, block_timeout: float | None = None
+) -> Iterator[dict[str, Any]]:
+    """The ledger, engine and limits as keyword arguments of a stage's function."""
+    from petavox.blocks import Ledger, Limits, open_engine
+
+    with (
+        Ledger(folder / "ledger.db") as ledger,
+        open_engine(workers=workers or None, site=site, folder=folder) as engine,
+    ):
+        yield {"ledger": ledger, "engine": engine, "limits": Limits(timeout_s=block_timeout)}
+
+
+def find_ledger(place: Path) -> Path:
+    """The ledger of a project, of a run's folder, or beside an output."""
+    from petavox.errors import BadInput
+
+    tried = [place, place / "ledger.db", place.with_name(place.name + ".run") / "ledger.db"]
+    for path in tried:
+        if path.is_file() and path.suffix == ".db":
+            return path
+    raise BadInput(
+        f"there is no ledger at {place}: give a project, a folder with ledger.db, or the output "
+        "of a blockwise command."
+    )
