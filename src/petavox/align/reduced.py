@@ -70,23 +70,25 @@ class Reduced:
         if image.size == 0:
             return
         here = tuple(slice(a // f, math.ceil(e / f)) for a, e in zip(at, ends, strict=True))
+        # rows and columns of a block that ends beyond the section repeat its last pixel, not seen
         pad = [(0, -n % f) for n in image.shape]
-        ok = _blocks(np.pad(valid, pad), f)
-        values = _blocks(np.pad(image, pad), f)
-        count = ok.sum((1, 3), dtype=np.int64)
-        total = np.where(ok, values, 0).sum((1, 3), dtype=np.float64)
-        self.mean[here] = (total / np.maximum(count, 1)).astype(np.float32)
+        values, ok = np.pad(image, pad, mode="edge"), np.pad(valid, pad)
         top = np.iinfo(image.dtype).max
-        low, high = np.where(ok, values, top).min((1, 3)), np.where(ok, values, 0).max((1, 3))
+        total = np.zeros(self.mean[here].shape, np.float64)
+        count = np.zeros(total.shape, np.int32)
+        low, high = np.full(total.shape, top, image.dtype), np.zeros(total.shape, image.dtype)
+        for i in range(f):
+            for j in range(f):
+                v, seen = values[i::f, j::f], ok[i::f, j::f]
+                total += v * seen
+                count += seen
+                np.minimum(low, np.where(seen, v, top), out=low)
+                np.maximum(high, v * seen, out=high)
+        self.mean[here] = (total / np.maximum(count, 1)).astype(np.float32)
         self.low[here] = np.where(count > 0, low, 0)
         self.high[here] = high
-        inside = _blocks(np.pad(np.ones(image.shape, bool), pad), f).sum((1, 3))
-        self.cover[here] = (count / inside).astype(np.float32)
-
-
-def _blocks(array: NDArray[Any], factor: int) -> NDArray[Any]:
-    y, x = array.shape
-    return array.reshape(y // factor, factor, x // factor, factor)
+        inside = [np.minimum(f, n - np.arange(0, n, f)) for n in image.shape]
+        self.cover[here] = (count / np.outer(*inside)).astype(np.float32)
 
 
 def factor_for(pixel_nm: float, working_nm: float, shape: tuple[int, int], max_px: int) -> int:
