@@ -15,7 +15,6 @@ A value of 0 means no image. It stays 0, and nothing else becomes 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,19 +54,14 @@ def neighbour_targets(stack: NDArray[np.float64], window: int, z: int) -> NDArra
     return np.median(near, axis=0) if len(near) else np.full(stack.shape[1], np.nan)
 
 
-def table_to_range(own: NDArray[np.float64], low: float, high: float, levels: int) -> NDArray[Any]:
-    """Lookup table (levels,) of a straight line that takes the first and last knot to low, high."""
-    return _table(own[[0, -1]], np.array([low, high]), levels)
-
-
 def table_to_knots(
     own: NDArray[np.float64], wanted: NDArray[np.float64], levels: int
 ) -> NDArray[Any]:
-    """Lookup table (levels,) of a rising piecewise line that takes `own` knots to `wanted`."""
-    return _table(own, wanted, levels)
+    """Lookup table (levels,) of a rising piecewise line that takes grey levels `own` to `wanted`.
 
-
-def _table(own: NDArray[np.float64], wanted: NDArray[np.float64], levels: int) -> NDArray[Any]:
+    Both ascending, of one length; beyond their ends the line goes on. A section without image
+    (NaN) is left as it is.
+    """
     dtype = _dtype(levels)
     values = np.arange(levels, dtype=np.float64)
     if not (np.isfinite(own).all() and np.isfinite(wanted).all()):
@@ -209,9 +203,8 @@ def normalize(
     """
     levels = np.iinfo(image.dtype).max + 1
     a, b = fixed_targets(levels)
-    table = table_to_range(
-        knots(histogram(image)), a if low is None else low, b if high is None else high, levels
-    )
+    wanted = np.array([a if low is None else low, b if high is None else high])
+    table = table_to_knots(knots(histogram(image))[[0, -1]], wanted, levels)
     return np.asarray(table[image])
 
 
@@ -237,11 +230,6 @@ def _check(dtype: Any) -> Any:
     return dtype
 
 
-def rising(table: Sequence[float] | NDArray[Any]) -> bool:
-    """True if a lookup table never falls: the promise not to invert."""
-    return bool((np.diff(np.asarray(table, float)) >= 0).all())
-
-
 __all__ = [
     "KNOTS",
     "TileTables",
@@ -251,7 +239,5 @@ __all__ = [
     "knots",
     "neighbour_targets",
     "normalize",
-    "rising",
     "table_to_knots",
-    "table_to_range",
 ]
