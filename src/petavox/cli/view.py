@@ -26,6 +26,10 @@ def view(
         list[str] | None,
         typer.Option(help="A volume shown as labels whatever its file says; may be repeated."),
     ] = None,
+    points: Annotated[
+        list[Path] | None,
+        typer.Option(help="A table of places in nm, such as that of `petavox score --errors`."),
+    ] = None,
     voxel_size: Annotated[
         tuple[float, float, float] | None,
         typer.Option(help="nm, z y x, for files that do not say."),
@@ -58,6 +62,7 @@ def view(
     from petavox.view import volumes
     from petavox.view.browser import chromium
     from petavox.view.browser import screenshot as take
+    from petavox.view.points import points_layer
     from petavox.view.scene import LAYOUTS
     from petavox.view.server import Server, client_folder
 
@@ -72,10 +77,11 @@ def view(
         chromium()
     client_folder()
     shown = volumes.opened(paths or [], labels or [], voxel_size)
+    notes = [points_layer(p) for p in points or []]
     start = time.perf_counter()
     controls = {} if screenshot is None else {"showUIControls": False, "showPanelBorders": False}
     with Server(port=port, config=controls) as server:
-        scene = volumes.scene(shown, server, layout=layout, at=at, size=pixels)
+        scene = volumes.scene(shown, server, layout=layout, at=at, size=pixels, more=notes)
         page = server.page(scene.fragment())
         names = [layer.name for layer in scene.layers]
         if screenshot is not None:

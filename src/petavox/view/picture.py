@@ -42,8 +42,8 @@ def grey(image: np.ndarray, bounds: Bounds | None = None) -> np.ndarray:
 def colours(ids: np.ndarray) -> np.ndarray:
     """A colour for every id, (..., 3) uint8: the same id has the same colour everywhere, for ever.
 
-    0 is black. The hue comes from a hash of the id (the finaliser of SplitMix64), so
-    neighbouring ids look different.
+    0 is black. The hue is the id times the golden ratio, so that ids in a row lie far apart on
+    the circle of hues; saturation and brightness come from a hash (the finaliser of SplitMix64).
     """
     unique, inverse = np.unique(np.asarray(ids, np.uint64), return_inverse=True)
     palette = np.array([_colour(int(i)) for i in unique], np.uint8).reshape(-1, 3)
@@ -58,7 +58,7 @@ def _colour(id_: int) -> tuple[int, int, int]:
     h = ((h ^ (h >> 30)) * 0xBF58476D1CE4E5B9) & top
     h = ((h ^ (h >> 27)) * 0x94D049BB133111EB) & top
     h ^= h >> 31
-    hue = (h & 0xFFFF) / 0x10000
+    hue = ((id_ * 0x9E3779B97F4A7C15) & top) / 2**64
     saturation = 0.55 + 0.45 * ((h >> 16) & 0xFF) / 255
     value = 0.75 + 0.25 * ((h >> 24) & 0xFF) / 255
     r, g, b = colorsys.hsv_to_rgb(hue, saturation, value)

@@ -69,7 +69,7 @@ class Server:
         except (OSError, OverflowError) as e:
             raise BadInput(f"cannot listen on port {port} ({e}); choose another --port.") from None
         self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
     def __enter__(self) -> Self:
