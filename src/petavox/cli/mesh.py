@@ -39,13 +39,14 @@ def mesh(
         tuple[float, float, float] | None,
         typer.Option(help="nm, z y x; for files that do not say."),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes; 0 is this one.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace OUT if it is there.")] = False,
 ) -> Figures:
     """Make the mesh of every object: closed, simplified, in levels of detail, for Neuroglancer.
 
     Example: petavox mesh labels.zarr meshes --workers 4
     """
+    from petavox.blocks import open_engine
     from petavox.settings import parse
     from petavox.stages import mesh as stage
 
@@ -54,14 +55,14 @@ def mesh(
         {
             "block": block,
             "box": box,
+            "voxel_size": voxel_size,
+            "only": only or None,
             "error_nm": error_nm,
             "levels": levels,
             "close_border": not open_border,
-            "only": only or None,
             "export": export,
         },
         "the options of petavox mesh",
     )
-    return stage.run(
-        labels, out, settings, voxel_size=voxel_size, workers=workers, overwrite=overwrite
-    )
+    with open_engine(workers=workers) as engine:
+        return stage.run(labels, out, settings, engine=engine, overwrite=overwrite)

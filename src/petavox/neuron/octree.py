@@ -39,7 +39,9 @@ def encoded(levels: Sequence[Mesh], *, compression: int = 5) -> Encoded:
     high = np.ceil(np.max([m.vertices.max(0) for m in levels], 0)[::-1])
     # whole nm, so that float32 holds origin and node exactly up to 16 mm
     node = np.maximum(1.0, np.ceil((high - low) / 2 ** (len(levels) - 1)))
-    body, positions, sizes, scales = bytearray(), [], [], []
+    body = bytearray()
+    positions, sizes = [], []
+    scales: list[float] = []
     for k, mesh in enumerate(levels):
         at, chunks = _level(mesh, low, node, k, compression)
         positions.append(at)

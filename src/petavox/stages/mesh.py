@@ -1,19 +1,17 @@
 """Labels to meshes: every object's surface, at several levels of detail.
 
-What it is: settings, the block step (fragments of surface, each block by itself), the joining
-step (shard by shard, object by object) and the driver. What it is not: geometry; that is
-petavox.neuron.
+What it is: settings, the block function (fragments of surface, each block by itself), the shard
+function (join, simplify, encode, object by object). What it is not: geometry; that is
+petavox.neuron. The two steps are those of petavox.stages.objects.
 
-    labels ─ block ─▶ fragments ─ shard ─▶ OUT/info, OUT/*.shard  (Neuroglancer precomputed)
-                                           OUT/meshes.parquet     (one row an object)
-                                           OUT/export/ID.ply      (if asked for)
+    OUT/info, OUT/*.shard   Neuroglancer precomputed, multi-resolution, Draco
+    OUT/meshes.parquet      one row an object
+    OUT/export/ID.ply       if asked for
 """
 
 from __future__ import annotations
 
-import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,20 +20,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from petavox import provenance, volume
-from petavox.errors import BadInput
+from petavox import provenance
+from petavox.blocks import Context, Costs, Counters, Engine, Ledger
 from petavox.neuron import mesh as surfaces
 from petavox.neuron import packing
 from petavox.neuron.mesh_files import WRITERS
 from petavox.neuron.octree import INFO, encoded
-from petavox.neuron.sharding import Sharding, ShardWriter
+from petavox.neuron.sharding import ShardWriter
 from petavox.neuron.simplify import bounded, levels
-from petavox.progress import Progress
-from petavox.settings import BoxSetting, Settings, ZyxSetting
-from petavox.space import Box, Grid, VoxelSize
-from petavox.stages import pieces
-from petavox.volume import state
-from petavox.volume.opening import make_room
+from petavox.space import Block, Box
+from petavox.stages import objects
 
 TABLE = pa.schema(
     [
@@ -52,44 +46,56 @@ TABLE = pa.schema(
         ("bytes", pa.uint64()),
     ]
 )
-"""meshes.parquet: measures are of the finest level as written."""
+"""meshes.parquet: faces_full before simplification; all measures of the finest level kept."""
+
+_CODE = tuple(f"petavox.neuron.{m}" for m in ("mesh", "simplify", "octree", "sharding", "packing"))
 
 
-class MeshSettings(Settings):
-    """How meshes are made. Nothing but `block` depends on how the work is cut up."""
+class MeshSettings(objects.ObjectSettings):
+    """How meshes are made. The result does not depend on `block` at all."""
 
-    block: ZyxSetting = (256, 256, 256)
-    box: BoxSetting | None = None
     error_nm: float | None = Field(None, gt=0)
     """Farthest that a vertex of the finest level moves; default: the longest edge of a voxel."""
     levels: int = Field(4, ge=1, le=10)
     fewest_faces: int = Field(1000, ge=4)
     most_faces: int = Field(8_000_000, ge=1000)
     close_border: bool = True
-    only: tuple[int, ...] | None = None
     export: Literal["obj", "ply", "glb"] | None = None
     compression: int = Field(5, ge=0, le=10)
 
 
-@dataclass(frozen=True)
-class _BlockPiece:
-    labels: str
-    voxel_size: tuple[float, float, float]
-    write: Box
-    total: Box
+class MeshFragments(objects.FragmentStage):
+    """Surface fragments of every block."""
+
+    name = "mesh fragments"
+    function = "petavox.stages.mesh:mesh_block"
+    code = _CODE
     settings: MeshSettings
-    file: Path
+
+    def costs(self) -> Costs:
+        """About 60 bytes a voxel, measured on dense tissue, and the libraries."""
+        voxels = objects.largest_block(self.grid())
+        return Costs(memory_bytes=300_000_000 + 60 * voxels)
 
 
-@dataclass(frozen=True)
-class _ShardPiece:
-    shard: int
-    sharding: Sharding
-    voxel_size: tuple[float, float, float]
-    total: Box
-    settings: MeshSettings
-    files: tuple[Path, ...]
-    out: Path
+class MeshShards(objects.ShardStage):
+    """Meshes of the objects of every shard."""
+
+    name = "mesh objects"
+    function = "petavox.stages.mesh:mesh_shard"
+    code = _CODE
+    table, schema = "meshes.parquet", TABLE
+
+    def costs(self) -> Costs:
+        """The largest object decides: about 250 bytes a face."""
+        most = self.settings.user["most_faces"]
+        return Costs(memory_bytes=300_000_000 + 250 * int(most))
+
+    def after(self, ledger: Ledger, engine: Engine | None, **options: Any) -> None:
+        """The table and the info file."""
+        self.rows()
+        info = {**INFO, "sharding": self.settings.sharding.spec()}
+        provenance.write_json(Path(self.writes["out"]) / "info", info)
 
 
 def run(
@@ -97,171 +103,144 @@ def run(
     out: Path,
     settings: MeshSettings,
     *,
-    voxel_size: tuple[float, float, float] | None = None,
-    workers: int = 1,
+    engine: Engine | None = None,
+    ledger: Ledger | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Mesh every object of a label volume into a folder; returns counters.
+    """Mesh every object of a label volume into a folder; returns figures.
 
     Raises BadInput before any work if the labels or settings cannot be used.
     """
     began = time.monotonic()
-    source, total = opened(labels, settings.box, voxel_size)
-    size = tuple(source.voxel_size)
-    make_room(out, overwrite=overwrite)
-    scratch = out / ".fragments"
-    scratch.mkdir(parents=True)
-    state.begin(out)
+    source, total = objects.labels_of(labels, settings)
+    with objects.work_folder(out, overwrite=overwrite, ledger=ledger) as (work, ledger):
+        first = MeshFragments(
+            settings, reads={"labels": labels}, writes={"fragments": work / "fragments"}
+        )
 
-    grid = Grid(total, settings.block)
-    files = [scratch / f"{block.number}" for block in grid]
-    work = (
-        _BlockPiece(labels, size, block.write, total, settings, file)
-        for block, file in zip(grid, files, strict=True)
-    )
-    with Progress("mesh blocks", total=total.size, unit="voxel") as bar:
-        for block, _ in zip(grid, pieces.run(mesh_block, work, workers=workers), strict=True):
-            bar.advance(block.write.size)
-    block_seconds = time.monotonic() - began
+        def second() -> MeshShards:
+            values = objects.shared(source, total, settings)
+            sums = (np.zeros(0, np.uint64), np.zeros(0))
+            for number in range(values["files"]):
+                rows = packing.index(work / "fragments" / str(number))
+                sums = objects.add_totals(sums, rows["id"], rows["faces"])
+            values |= objects.weighed(*sums, bytes_each=0.25)
+            return MeshShards(
+                objects.ShardSettings(**values),
+                reads={"fragments": work / "fragments"},
+                writes={"out": out},
+            )
 
-    ids, faces = _totals(files)
-    sharding = Sharding.of(ids=len(ids), size=int(faces.sum()) // 4)
-    weights = np.bincount(sharding.places(ids)[0], faces, minlength=1 << sharding.shard_bits)
-    # the heaviest first, so that no worker starts one when the others are done
-    order = [int(s) for s in np.argsort(-weights, kind="stable") if weights[s] > 0]
-    shards = (_ShardPiece(s, sharding, size, total, settings, tuple(files), out) for s in order)
-    tables = []
-    with Progress("mesh objects", total=float(faces.sum()), unit="face") as bar:
-        for s, table in zip(order, pieces.run(mesh_shard, shards, workers=workers), strict=True):
-            tables.append(table)
-            bar.advance(float(weights[s]))
-    table = pa.concat_tables([TABLE.empty_table(), *tables]).sort_by("id")
-    pq.write_table(table, out / "meshes.parquet")
-    provenance.write_json(out / "info", {**INFO, "sharding": sharding.spec()})
-    shutil.rmtree(scratch)
-    counters = _counters(table) | {"block_seconds": round(block_seconds, 2)}
-    seconds = time.monotonic() - began
-    state.finish(
-        out,
-        provenance.record(
-            "mesh", settings=settings, inputs={"labels": labels}, counters=counters, seconds=seconds
-        ),
-    )
-    return counters | {"seconds": round(seconds, 2)}
+        objects.run_both(first, second, ledger=ledger, engine=engine)
+    return _figures(pq.read_table(out / "meshes.parquet")) | {
+        "seconds": round(time.monotonic() - began, 2)
+    }
 
 
-def opened(
-    labels: str, box: Box | None, voxel_size: tuple[float, float, float] | None
-) -> tuple[volume.Volume, Box]:
-    """The label volume and the box to work on. Raises BadInput for anything but labels."""
-    source = volume.open(labels, voxel_size=voxel_size)
-    if source.dtype.kind != "u":
-        raise BadInput(f"{labels} holds {source.dtype}: labels are unsigned integers.")
-    total = source.box if box is None else box
-    if not source.box.contains(total) or total.is_empty:
-        raise BadInput(f"box {total} is not inside {labels}, whose box is {source.box} (zyx).")
-    return source, total
+def mesh_block(block: Block, context: Context) -> Counters:
+    """Write the fragments of one block.
 
-
-def mesh_block(piece: _BlockPiece) -> int:
-    """Write the fragments of one block; returns their bytes.
-
-    The block owns the cells whose low corner is its voxel; at the volume's low faces also the
+    The block owns the cells whose low corner is its voxel; at the low faces of the whole also the
     cells of the layer of zeros that closes the surface.
     """
-    source = volume.open(piece.labels, voxel_size=piece.voxel_size)
-    closed = piece.settings.close_border
-    pairs = zip(piece.write.start, piece.total.start, strict=True)
-    start = [a - (closed and a == t) for a, t in pairs]
-    box = Box((start[0], start[1], start[2]), piece.write.grown(1).stop)
-    inside = box.intersection(piece.total)
+    settings = context.parsed(MeshSettings)
+    source, total = objects.labels_of(context.reads["labels"], settings)
+    closed = settings.close_border
+    low = [int(closed and a == t) for a, t in zip(block.write.start, total.start, strict=True)]
+    begin = [a - n for a, n in zip(block.write.start, low, strict=True)]
+    box = Box((begin[0], begin[1], begin[2]), block.write.grown(1).stop)
+    inside = box.intersection(total)
     values = source.read(inside)
     if closed:
-        widths = [
-            (a - b, d - c)
-            for a, b, c, d in zip(inside.start, box.start, inside.stop, box.stop, strict=True)
-        ]
-        values = np.pad(values, widths)
+        high = [b - a for a, b in zip(inside.stop, box.stop, strict=True)]
+        values = np.pad(values, list(zip(low, high, strict=True)))
     else:
         box = inside
-    found = surfaces.fragments(values, box.start, piece.settings.only)
-    return packing.write(piece.file, found)
+    found = surfaces.fragments(values, box.start, settings.only)
+    size = packing.write(Path(context.writes["fragments"]) / str(block.number), found)
+    return {"fragments": len(found), "bytes": size}
 
 
-def mesh_shard(piece: _ShardPiece) -> pa.Table:
+def mesh_shard(block: Block, context: Context) -> Counters:
     """Join, simplify, encode and write the objects of one shard, one object at a time."""
-    settings, size = piece.settings, VoxelSize(*piece.voxel_size)
-    error = settings.error_nm or max(size)
+    shards = context.parsed(objects.ShardSettings)
+    out = Path(context.writes["out"])
     rows: list[dict[str, Any]] = []
-    with ShardWriter(piece.out, piece.sharding, piece.shard) as shard:
-        for label, places in _objects(piece).items():
-            full = sum(int(row["faces"]) for _, row in places)
-            surface = bounded(
-                (packing.read(file, row) for file, row in places),
-                faces=full,
-                most_faces=settings.most_faces,
-            )
-            low, high = surface.vertices.min(0), surface.vertices.max(0)
-            rim = (low <= 2 * np.array(piece.total.start) + 1).any() or (
-                high >= 2 * np.array(piece.total.stop) - 1
-            ).any()
-            detail = levels(
-                surface,
-                size,
-                error=error,
-                most_levels=settings.levels,
-                fewest_faces=settings.fewest_faces,
-            )
-            code = encoded(detail, compression=settings.compression)
-            shard.add(label, code.manifest, before=code.fragments)
-            measures = surfaces.measure(detail[0])
-            rows.append(
-                {
-                    "id": label,
-                    "faces_full": full,
-                    "faces": len(detail[0].faces),
-                    "vertices": len(detail[0].vertices),
-                    "levels": len(detail),
-                    "watertight": measures.watertight,
-                    "touches_border": bool(rim),
-                    "euler": measures.euler,
-                    "area_nm2": measures.area,
-                    "volume_nm3": measures.volume,
-                    "bytes": len(code.fragments) + len(code.manifest),
-                }
-            )
-            if settings.export:
-                provenance.write_atomically(
-                    piece.out / "export" / f"{label}.{settings.export}",
-                    WRITERS[settings.export](detail[0]),
-                )
-    return pa.Table.from_pylist(rows, TABLE)
+    if not shards.order:
+        return {"objects": 0}
+    with ShardWriter(out, shards.sharding, shards.order[block.number]) as writer:
+        for label, places in _objects(block.number, context, shards).items():
+            rows.append(_one(label, places, shards, writer, out))
+    name = f"{shards.order[block.number]}.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, TABLE), out / ".rows" / name)
+    return {"objects": len(rows), "bytes": sum(r["bytes"] for r in rows)}
 
 
-def _objects(piece: _ShardPiece) -> dict[int, list[tuple[Path, np.void]]]:
+def _one(
+    label: int,
+    places: list[tuple[Path, np.void]],
+    shards: objects.ShardSettings,
+    writer: ShardWriter,
+    out: Path,
+) -> dict[str, Any]:
+    settings = MeshSettings(**shards.user)
+    size = objects.size_of(shards)
+    full = sum(int(row["faces"]) for _, row in places)
+    surface = bounded(
+        (packing.read(file, row) for file, row in places),
+        faces=full,
+        most_faces=settings.most_faces,
+    )
+    low, high = surface.vertices.min(0), surface.vertices.max(0)
+    # half voxels: an object that leaves one layer of voxels free stays one whole voxel away
+    rim = (low <= 2 * np.array(shards.total.start) + 1).any() or (
+        high >= 2 * np.array(shards.total.stop) - 1
+    ).any()
+    detail = levels(
+        surface,
+        size,
+        error=settings.error_nm or max(size),
+        most_levels=settings.levels,
+        fewest_faces=settings.fewest_faces,
+    )
+    code = encoded(detail, compression=settings.compression)
+    writer.add(label, code.manifest, before=code.fragments)
+    if settings.export:
+        provenance.write_atomically(
+            out / "export" / f"{label}.{settings.export}", WRITERS[settings.export](detail[0])
+        )
+    measures = surfaces.measure(detail[0])
+    return {
+        "id": label,
+        "faces_full": full,
+        "faces": len(detail[0].faces),
+        "vertices": len(detail[0].vertices),
+        "levels": len(detail),
+        "watertight": measures.watertight,
+        "touches_border": bool(rim),
+        "euler": measures.euler,
+        "area_nm2": measures.area,
+        "volume_nm3": measures.volume,
+        "bytes": len(code.fragments) + len(code.manifest),
+    }
+
+
+def _objects(
+    number: int, context: Context, shards: objects.ShardSettings
+) -> dict[int, list[tuple[Path, np.void]]]:
     """The objects of a shard, by id, with the places of their fragments."""
     places: dict[int, list[tuple[Path, np.void]]] = {}
-    for file in piece.files:
+    for n in range(shards.files):
+        file = Path(context.reads["fragments"]) / str(n)
         rows = packing.index(file)
-        for row in rows[piece.sharding.places(rows["id"])[0] == piece.shard]:
+        for row in rows[shards.sharding.places(rows["id"])[0] == shards.order[number]]:
             places.setdefault(int(row["id"]), []).append((file, row))
     return dict(sorted(places.items()))
 
 
-def _totals(files: list[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """All ids, and the faces of each."""
-    ids, faces = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    for file in files:
-        rows = packing.index(file)
-        ids, inverse = np.unique(np.concatenate([ids, rows["id"]]), return_inverse=True)
-        both = np.concatenate([faces, rows["faces"].astype(np.int64)])
-        faces = np.bincount(inverse, both, minlength=len(ids)).astype(np.int64)
-    return ids, faces
-
-
-def _counters(table: pa.Table) -> dict[str, Any]:
-    tight = table["watertight"].to_numpy(zero_copy_only=False)
-    inner = ~table["touches_border"].to_numpy(zero_copy_only=False)
+def _figures(table: pa.Table) -> dict[str, Any]:
+    tight = table["watertight"].to_numpy()
+    inner = ~table["touches_border"].to_numpy()
     return {
         "objects": table.num_rows,
         "faces_full": int(table["faces_full"].to_numpy().sum()),

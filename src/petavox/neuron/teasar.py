@@ -1,0 +1,137 @@
+"""TEASAR skeletons of the objects of one block, by kimimaro.
+
+What it is: the one module that loads kimimaro, which is GPL-3 and therefore an extra; with it
+cc3d and edt, which kimimaro brings. What it is not: the joining of blocks
+(`petavox.neuron.skeleton`).
+
+TEASAR: Sato et al. 2000; kimimaro: Silversmith et al. 2021. All parameters are in nm.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from petavox.errors import MissingExtra
+from petavox.neuron.skeleton import Piece
+from petavox.settings import Settings
+from petavox.space import Box, VoxelSize
+
+
+class TeasarSettings(Settings):
+    """The rolling ball that clears what a path has explained has radius scale * r + const."""
+
+    scale: float = Field(1.5, gt=0)
+    const_nm: float = Field(300.0, ge=0)
+    pdrf_scale: float = Field(100_000.0, gt=0)
+    pdrf_exponent: int = Field(4, ge=1)
+    soma_detection_nm: float = Field(750.0, gt=0)
+    soma_acceptance_nm: float = Field(3500.0, gt=0)
+    soma_scale: float = Field(2.0, ge=0)
+    soma_const_nm: float = Field(300.0, ge=0)
+
+    def kimimaro(self) -> dict[str, float]:
+        """The names that kimimaro uses."""
+        return {
+            "scale": self.scale,
+            "const": self.const_nm,
+            "pdrf_scale": self.pdrf_scale,
+            "pdrf_exponent": self.pdrf_exponent,
+            "soma_detection_threshold": self.soma_detection_nm,
+            "soma_acceptance_threshold": self.soma_acceptance_nm,
+            "soma_invalidation_scale": self.soma_scale,
+            "soma_invalidation_const": self.soma_const_nm,
+        }
+
+
+def require() -> Any:
+    """kimimaro, or MissingExtra with the way to install it."""
+    try:
+        import kimimaro
+    except ImportError:
+        raise MissingExtra(
+            "skeletons need kimimaro, which is not installed (it is GPL-3, so it does not come "
+            "with petavox). Install it: pip install 'petavox[skeletons]'."
+        ) from None
+    return kimimaro
+
+
+def block_pieces(
+    labels: np.ndarray,
+    read: Box,
+    write: Box,
+    total: Box,
+    voxel_size: VoxelSize,
+    settings: TeasarSettings,
+    *,
+    dust: float = 0.0,
+) -> list[Piece]:
+    """The skeleton pieces of one block, by component, in order of their first voxel.
+
+    labels: (z, y, x) unsigned, the voxels of `read`, which holds `write`, the layer after it
+    where `total` goes on, and context for the radii. Radii are exact up to the distance to the
+    faces of `read`, and too large beyond.
+    dust: parts smaller than this (nm^3) that end inside the block are left out at once.
+    Raises MissingExtra without kimimaro.
+    """
+    kimimaro = require()
+    import cc3d
+    import edt
+
+    size = tuple(voxel_size)
+    core = Box(write.start, write.grown(1).stop).intersection(total)
+    inner = np.ascontiguousarray(labels[core.slices(read.start)])
+    parts, count = cc3d.connected_components(inner, connectivity=26, return_N=True)
+    if not count:
+        return []
+    parts = parts.astype(np.uint32, copy=False)
+    label = np.zeros(count + 1, np.uint64)
+    label[parts.reshape(-1)] = inner.reshape(-1)
+    owned = np.bincount(parts[write.slices(core.start)].reshape(-1), minlength=count + 1)
+    leave = owned == 0  # parts that lie in the shared layer alone are the next block's
+    leave |= (owned * voxel_size.volume < dust) & ~_at_seams(parts, core, total, count)
+    leave[0] = False
+    if leave[1:].all():
+        return []
+    parts[leave[parts]] = 0
+    # sizes of parts in one block say nothing about objects: dust is judged after joining
+    found = kimimaro.skeletonize(
+        parts,
+        settings.kimimaro(),
+        anisotropy=size,
+        dust_threshold=0,
+        progress=False,
+        fix_branching=True,
+        fix_borders=True,
+        parallel=1,
+    )
+    depth = edt.edt(labels, anisotropy=size, black_border=False, parallel=1)
+    offset = np.array(core.start) - np.array(read.start)
+    out = []
+    for part in range(1, count + 1):
+        if leave[part]:
+            continue
+        if part in found and len(found[part].vertices):
+            at = np.rint(found[part].vertices / np.array(size)).astype(np.int64)
+            edges = found[part].edges.astype(np.int64)
+        else:  # kimimaro gives nothing for a single voxel
+            at = np.argwhere(parts == part)[:1]
+            edges = np.zeros((0, 2), np.int64)
+        radii = depth[tuple((at + offset).T)].astype(np.float64)
+        out.append(
+            Piece(int(label[part]), int(owned[part]), at + np.array(core.start), edges, radii)
+        )
+    return out
+
+
+def _at_seams(parts: np.ndarray, core: Box, total: Box, count: int) -> np.ndarray:
+    """Which parts reach a layer that another block sees too."""
+    seen = np.zeros(count + 1, bool)
+    for axis in range(3):
+        if core.start[axis] > total.start[axis]:
+            seen[np.unique(parts.take(0, axis))] = True
+        if core.stop[axis] < total.stop[axis]:
+            seen[np.unique(parts.take(-1, axis))] = True
+    return seen

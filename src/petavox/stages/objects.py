@@ -1,0 +1,191 @@
+"""What meshes and skeletons share: blocks make fragments of objects, shards join them.
+
+What it is: the frame of a two-step stage. Step one goes over blocks of voxels and writes, for
+each block, one file with the fragments of its objects, into a work folder beside the output.
+Step two goes over shards of objects (an object belongs to one shard, by its id) and joins, one
+object at a time. Both steps are tasks of the block runner: they resume, and any engine runs them.
+What it is not: anything that knows what a fragment is.
+
+    labels ─ blocks ─▶ OUT.work/fragments/N ─ shards ─▶ OUT/*.shard, OUT/info, a table
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import PlainSerializer
+
+from petavox import volume
+from petavox.blocks import Engine, Ledger
+from petavox.errors import BadInput
+from petavox.neuron.sharding import Sharding
+from petavox.settings import BoxSetting, NmSetting, Settings, ZyxSetting
+from petavox.space import Box, Grid, VoxelSize
+from petavox.stages.stage import Stage, run_stage
+from petavox.volume import state
+from petavox.volume.opening import make_room
+
+Region = Annotated[BoxSetting, PlainSerializer(str)]
+"""A box that survives the way to a worker and back."""
+
+
+class ObjectSettings(Settings):
+    """What all two-step stages take. Results do not depend on `block`, up to what is said there."""
+
+    block: ZyxSetting = (256, 256, 256)
+    box: Region | None = None
+    voxel_size: NmSetting | None = None
+    only: tuple[int, ...] | None = None
+
+
+class ShardSettings(Settings):
+    """What the joining step gets from the driver, beyond the user's settings."""
+
+    user: dict[str, Any]
+    voxel_size: NmSetting
+    total: Region
+    shard_bits: int
+    minishard_bits: int
+    order: tuple[int, ...]
+    """Shards that hold objects, the heaviest first, so that none is started last."""
+    files: int
+
+    @property
+    def sharding(self) -> Sharding:
+        """How ids are spread."""
+        return Sharding(self.shard_bits, self.minishard_bits)
+
+
+def labels_of(path: str, settings: ObjectSettings) -> tuple[volume.Volume, Box]:
+    """The label volume and the box to work on. Raises BadInput for anything but labels."""
+    source = volume.open(path, voxel_size=settings.voxel_size)
+    if source.dtype.kind != "u":
+        raise BadInput(f"{path} holds {source.dtype}: labels are unsigned integers.")
+    total = source.box if settings.box is None else settings.box
+    if total.is_empty or not source.box.contains(total):
+        raise BadInput(f"box {total} is not inside {path}, whose box is {source.box} (zyx).")
+    return source, total
+
+
+class FragmentStage(Stage):
+    """Step one: one file of fragments for each block."""
+
+    settings: ObjectSettings
+
+    def grid(self) -> Grid:
+        """The blocks of the label volume."""
+        return Grid(labels_of(self.reads["labels"], self.settings)[1], self.settings.block)
+
+    def create(self) -> None:
+        """An empty work folder."""
+        folder = Path(self.writes["fragments"])
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+
+
+class ShardStage(Stage):
+    """Step two: one shard file, and one file of table rows, for each shard that holds objects."""
+
+    settings: ShardSettings
+    table: str
+    schema: pa.Schema
+
+    def grid(self) -> Grid:
+        """As many blocks of one voxel as there are shards with objects."""
+        return Grid(Box((0, 0, 0), (max(1, len(self.settings.order)), 1, 1)), (1, 1, 1))
+
+    def create(self) -> None:
+        """An empty output; a finished one of ours is replaced."""
+        make_room(Path(self.writes["out"]), overwrite=True)
+        (Path(self.writes["out"]) / ".rows").mkdir(parents=True)
+
+    def rows(self) -> pa.Table:
+        """The rows of all shards in order of id, written as the stage's table."""
+        out = Path(self.writes["out"])
+        files = sorted((out / ".rows").glob("*.parquet"))
+        tables = [self.schema.empty_table(), *(pq.read_table(f) for f in files)]
+        table = pa.concat_tables(tables).sort_by("id")
+        pq.write_table(table, out / self.table)
+        shutil.rmtree(out / ".rows")
+        return table
+
+
+def weighed(ids: np.ndarray, weights: np.ndarray, *, bytes_each: float) -> dict[str, Any]:
+    """The sharding for objects and their weights, as values of ShardSettings."""
+    sharding = Sharding.of(ids=len(ids), size=int(weights.sum() * bytes_each))
+    heavy = np.bincount(sharding.places(ids)[0], weights, minlength=1 << sharding.shard_bits)
+    order = [int(s) for s in np.argsort(-heavy, kind="stable") if heavy[s] > 0]
+    return {
+        "shard_bits": sharding.shard_bits,
+        "minishard_bits": sharding.minishard_bits,
+        "order": tuple(order),
+    }
+
+
+def largest_block(grid: Grid) -> int:
+    """Voxels of the largest block, with one layer around it."""
+    sides = zip(grid.block, grid.total.shape, strict=True)
+    return math.prod(min(b, t) + 2 for b, t in sides)
+
+
+def shared(source: volume.Volume, total: Box, settings: ObjectSettings) -> dict[str, Any]:
+    """The values of ShardSettings that follow from the volume and the user's settings."""
+    return {
+        "user": settings.model_dump(mode="json"),
+        "voxel_size": tuple(source.voxel_size),
+        "total": str(total),
+        "files": len(Grid(total, settings.block)),
+    }
+
+
+def add_totals(
+    sums: tuple[np.ndarray, np.ndarray], ids: np.ndarray, amounts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums by id (ascending), with more amounts added."""
+    both = np.concatenate([sums[0], ids.astype(np.uint64)])
+    names, inverse = np.unique(both, return_inverse=True)
+    amount = np.concatenate([sums[1], amounts.astype(np.float64)])
+    return names, np.bincount(inverse, amount, minlength=len(names))
+
+
+def size_of(settings: ShardSettings) -> VoxelSize:
+    """The voxel size that the driver found."""
+    return VoxelSize(*settings.voxel_size)
+
+
+@contextlib.contextmanager
+def work_folder(out: Path, *, overwrite: bool, ledger: Ledger | None) -> Iterator[tuple[Path, Any]]:
+    """The folder of fragments beside the output, and a ledger; both go when all is done.
+
+    A run that was stopped leaves them, and the same command goes on from there.
+    ledger: the project's; without one the work folder holds its own.
+    Raises AlreadyExists if the output is a finished result and `overwrite` is not set.
+    """
+    work = out.with_name(out.name + ".work")
+    unfinished = work.exists() and (state.read(out) or {}).get("state") != "complete"
+    if not unfinished:
+        make_room(out, overwrite=overwrite)
+        shutil.rmtree(work, ignore_errors=True)
+    own = None
+    try:
+        if ledger is None:
+            own = ledger = Ledger(work / "ledger.sqlite")
+        yield work, ledger
+    finally:
+        if own is not None:
+            own.close()
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def run_both(first: FragmentStage, second: Any, *, ledger: Ledger, engine: Engine | None) -> None:
+    """Step one, then step two, which `second()` makes from the fragments."""
+    run_stage(first, ledger=ledger, engine=engine, overwrite=True)
+    run_stage(second(), ledger=ledger, engine=engine, overwrite=True)
