@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from petavox.phantom.rng import smooth_at, smooth_on_grid
-from petavox.phantom.world import Capsules
+from petavox.phantom.world import Capsules, closest
 from petavox.space import Box
 
 WARPS = ((330.0, 95.0), (85.0, 24.0))
@@ -149,15 +150,26 @@ def _candidates(
     member = member.reshape(-1)
     by_group = np.argsort(member, kind="stable")
     bounds = np.flatnonzero(np.r_[True, np.diff(member[by_group]) > 0, True])
+    # small capsules are found through a tree of their middles, the few large ones always tried
+    size = np.linalg.norm(caps.b - caps.a, axis=1) / 2 + np.maximum(caps.ra, caps.rb)
+    middle = (caps.a + caps.b) / 2
+    limit = np.median(size) * 1.5
+    small, large = np.flatnonzero(size <= limit), np.flatnonzero(size > limit)
+    tree = cKDTree(middle[small])
     longest = 0
     for p, q in itertools.pairwise(bounds):
         rows = by_group[p:q]
         lo, hi = centre[rows].min(0), centre[rows].max(0)
+        at = (lo + hi) / 2
         # the whole group: bound by its middle first, so that few capsules are left per brick
-        f, _ = closest_f((lo + hi)[None] / 2, caps)
         half = np.linalg.norm(hi - lo) / 2 + spread[rows].max()
-        some = np.flatnonzero(f[0] <= f[0].min() + 2 * half + CAP)
-        f, _ = closest_f(centre[rows], caps.take(some))
+        start = small[[tree.query(at)[1]]]
+        most = float(closest(at[None], caps.take(start))[0][0, 0]) + 2 * half + CAP
+        ball = small[tree.query_ball_point(at, most + limit)] if most + limit > 0 else small[:0]
+        near = np.sort(np.concatenate([ball, large]))
+        f, _ = closest(at[None], caps.take(near))
+        some = near[f[0] <= f[0].min() + 2 * half + CAP]
+        f, _ = closest(centre[rows], caps.take(some))
         keep = f <= f.min(1, keepdims=True) + 2 * spread[rows][:, None] + CAP
         for r, k in zip(rows, keep, strict=True):
             lists[r] = some[k]
@@ -167,16 +179,6 @@ def _candidates(
     for i, x in enumerate(lists):
         slots[i, : len(x)] = x
     return slots, number
-
-
-def closest_f(points: np.ndarray, caps: Capsules) -> tuple[np.ndarray, np.ndarray]:
-    """(distance - radius) and distance of points (n, 3) to capsules (m): two (n, m) arrays."""
-    ab = caps.b - caps.a
-    square = np.maximum((ab * ab).sum(1), 1e-9)
-    ap = [points[:, k, None] - caps.a[None, :, k] for k in range(3)]
-    t = np.clip(sum(p * ab[None, :, k] for k, p in enumerate(ap)) / square, 0, 1)
-    d = np.sqrt(sum((p - t * ab[None, :, k]) ** 2 for k, p in enumerate(ap)))
-    return d - (caps.ra + t * (caps.rb - caps.ra)), d
 
 
 def _evaluate(

@@ -69,13 +69,13 @@ class Chunk:
     spine: np.ndarray
     """int8: place along a spine (1, 2, 3), or 0; negative for its last node."""
     last: np.ndarray
-    """int64: flat index of the last ancestor inside the chunk."""
+    """int16: flat index of the last ancestor inside the chunk."""
 
 
 class Forest:
     """One forest: `level` goes into its ids, so forests of one world do not share any."""
 
-    def __init__(self, seed: int, level: int, habit: Habit, claim: Claim, cache: int = 2048):
+    def __init__(self, seed: int, level: int, habit: Habit, claim: Claim, cache: int = 1500):
         self.seed = int(hashed(seed, level, 71)[0] >> np.uint64(1))
         self.level, self.habit, self.claim, self.cache = level, habit, claim, cache
         self._chunks: OrderedDict[tuple[int, int, int], Chunk] = OrderedDict()
@@ -227,4 +227,4 @@ def _last(kind: np.ndarray) -> np.ndarray:
     to = to.reshape(-1)
     for _ in range(6):  # a path inside a chunk has fewer than 3 * 16 = 48 < 2^6 links
         to = to[to]
-    return to.reshape(kind.shape)
+    return to.reshape(kind.shape).astype(np.int16)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from petavox.phantom.fields import closest_f, unwarp_points
+from petavox.phantom.fields import unwarp_points
 from petavox.phantom.rng import uniform
-from petavox.phantom.world import Capsules, World
+from petavox.phantom.world import Capsules, World, closest
 
 SYNAPSE_REACH = 380.0
 """nm: nothing of a synapse lies farther from its position than this, at scale 1."""
@@ -96,7 +96,7 @@ def mitochondria(world: World, caps: Capsules) -> list[Mitochondrion]:
 
 def owners(points: np.ndarray, caps: Capsules) -> tuple[np.ndarray, np.ndarray]:
     """The neurite at each place of the geometry (n, 3), and the margin to the next: (n,), (n,)."""
-    f, _ = closest_f(points, caps)
+    f, _ = closest(points, caps)
     best = f.argmin(1)
     rows = np.arange(len(points))
     first = caps.id[best]
@@ -126,16 +126,22 @@ def synapses(
     )
     trunk = (caps.kind == Capsules.THICK) & (uniform(world.seed + 230, caps.key) < density)
     chosen = (bouton | trunk) & ((caps.b >= lo) & (caps.b < hi)).all(1)
-    made = [_synapse(world, caps, int(i)) for i in np.flatnonzero(chosen)]
-    found = [m for m in made if m is not None]
-    if not found:
-        return []
-    # to the world: all places at once
-    places = np.concatenate([np.concatenate([m.inside[None], m.vesicles]) for m in found])
-    places = unwarp_points(warp_seed, world.scale, places)
-    ends = np.cumsum([1 + len(m.vesicles) for m in found])
-    parts = np.split(places, ends[:-1])
-    return [replace(m, position=p[0], vesicles=p[1:]) for m, p in zip(found, parts, strict=True)]
+    index = {int(caps.key[i]): int(i) for i in np.flatnonzero(chosen)}
+    # a synapse does not depend on the box that asks: each is made once per world
+    known = world.made.setdefault(("synapses", warp_seed), {})
+    if len(known) > 200_000:
+        known.clear()
+    made = {k: _synapse(world, caps, i) for k, i in index.items() if k not in known}
+    known |= {k: None for k, m in made.items() if m is None}
+    fresh = {k: m for k, m in made.items() if m is not None}
+    if fresh:
+        # to the world: all places at once
+        places = [np.concatenate([m.inside[None], m.vesicles]) for m in fresh.values()]
+        ends = np.cumsum([len(p) for p in places])
+        parts = np.split(unwarp_points(warp_seed, world.scale, np.concatenate(places)), ends[:-1])
+        for (k, m), p in zip(fresh.items(), parts, strict=True):
+            known[k] = replace(m, position=p[0], vesicles=p[1:])
+    return [known[k] for k in sorted(index) if known[k] is not None]
 
 
 def _synapse(world: World, caps: Capsules, i: int) -> Synapse | None:
@@ -205,8 +211,8 @@ def _vesicles(
     places = site - depth[:, None] * toward + spread[:, None] * side
     own, gap = owners(places, caps)
     places = places[(own == np.uint64(pre)) & (gap > 52 * s)]
-    kept: list[np.ndarray] = []
-    for p in places:
-        if all(np.linalg.norm(p - q) > 38 * s for q in kept):
-            kept.append(p)
-    return np.array(kept).reshape(-1, 3)
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1) > 38 * s
+    kept = np.zeros(len(places), bool)
+    for i in range(len(places)):
+        kept[i] = apart[i, kept].all()
+    return places[kept]

@@ -43,7 +43,7 @@ CLASS_NAMES = {
     VESICLE: "vesicle",
     NUCLEUS: "nucleus",
 }
-_PIECE = 128  # longest side of what is computed at once, voxels: bounds the memory
+_PIECE = 2**21  # most voxels computed at once: bounds the memory to about 300 MB
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def tissue(
     image = np.empty(box.shape, np.uint16 if look.bits == 16 else np.uint8)
     labels, classes = np.empty(box.shape, np.uint64), np.empty(box.shape, np.uint8)
     found: dict[int, Synapse] = {}
-    for piece in _pieces(box):
+    for piece in _pieces(box, size):
         im, la, cl, sy = _piece(world, piece, size, look, synapse_density)
         at = piece.slices(box.start)
         image[at], labels[at], classes[at] = im, la, cl
@@ -109,15 +109,20 @@ def tissue(
     return Tissue(box, size, seed, image, labels, classes, tuple(found[k] for k in sorted(found)))
 
 
-def _pieces(box: Box) -> list[Box]:
-    parts = [
-        [(a, min(a + _PIECE, e)) for a in range(s, e, _PIECE)]
-        for s, e in zip(box.start, box.stop, strict=True)
-    ]
-    return [
-        Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
-        for z in parts[0] for y in parts[1] for x in parts[2]
-    ]  # fmt: skip
+def _pieces(box: Box, size: VoxelSize) -> list[Box]:
+    """The box in parts of at most _PIECE voxels: halved along the side that is longest in nm."""
+    if box.size <= _PIECE:
+        return [box]
+    length = [n * v for n, v in zip(box.shape, size, strict=True)]
+    axis = length.index(max(length))
+    if box.shape[axis] == 1:
+        axis = box.shape.index(max(box.shape))
+    middle = (box.start[axis] + box.stop[axis]) // 2
+    stop, start = list(box.stop), list(box.start)
+    stop[axis] = start[axis] = middle
+    first = Box(box.start, (stop[0], stop[1], stop[2]))
+    second = Box((start[0], start[1], start[2]), box.stop)
+    return _pieces(first, size) + _pieces(second, size)
 
 
 def _holds(box: Box, size: VoxelSize, position: np.ndarray) -> bool:

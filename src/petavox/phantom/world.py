@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -88,9 +89,9 @@ def closest(points: np.ndarray, caps: Capsules) -> tuple[np.ndarray, np.ndarray]
     """(distance - radius) of points (n, 3) to capsules (m), and places 0..1 on them: two (n, m)."""
     ab = caps.b - caps.a
     square = np.maximum((ab * ab).sum(1), 1e-9)
-    ap = points[:, None, :] - caps.a[None]
-    t = np.clip((ap * ab[None]).sum(-1) / square, 0, 1)
-    d = np.linalg.norm(ap - t[..., None] * ab[None], axis=-1)
+    ap = [points[:, k, None] - caps.a[None, :, k] for k in range(3)]
+    t = np.clip(sum(p * ab[None, :, k] for k, p in enumerate(ap)) / square, 0, 1)
+    d = np.sqrt(sum((p - t * ab[None, :, k]) ** 2 for k, p in enumerate(ap)))
     return d - (caps.ra + t * (caps.rb - caps.ra)), t
 
 
@@ -122,6 +123,8 @@ class World:
             FINE: Forest(seed, FINE, Habit(), self._claimed_by_coarse),
         }
         self._coarse: dict[tuple[int, ...], Capsules] = {}
+        self.made: dict[Any, dict[int, Any]] = {}
+        """what others made of this world and keep with it"""
 
     def in_lattice(self, points: np.ndarray) -> np.ndarray:
         """World nm -> the unbent lattice frame, nm."""
@@ -176,16 +179,21 @@ class World:
         if not len(caps):
             return np.zeros(shape, bool), np.zeros(shape, np.uint64)
         at = self._positions(level, axes).reshape(-1, 3)
+        z, y, x = (np.ascontiguousarray(at[:, k]) for k in range(3))
         best, owner = np.full(len(at), np.inf), np.zeros(len(at), np.uint64)
+        middle = (caps.a + caps.b) / 2
+        reach = np.linalg.norm(caps.b - caps.a, axis=1) / 2 + np.maximum(caps.ra, caps.rb) + margin
         for i in range(len(caps)):
-            one = caps.take(np.array([i]))
-            reach = max(one.ra[0], one.rb[0]) + margin
-            lo, hi = np.minimum(one.a, one.b) - reach, np.maximum(one.a, one.b) + reach
-            some = np.flatnonzero(((at > lo) & (at < hi)).all(1))
-            f = closest(at[some], one)[0][:, 0]
+            m = middle[i]
+            some = np.flatnonzero(
+                (z - m[0]) ** 2 + (y - m[1]) ** 2 + (x - m[2]) ** 2 < reach[i] ** 2
+            )
+            if not len(some):
+                continue
+            f = closest(at[some], caps.take(np.array([i])))[0][:, 0]
             nearer = f < np.minimum(best[some], margin)
             best[some[nearer]] = f[nearer]
-            owner[some[nearer]] = 0 if one.kind[0] == Capsules.VESSEL else one.id[0]
+            owner[some[nearer]] = 0 if caps.kind[i] == Capsules.VESSEL else caps.id[i]
         return (best < margin).reshape(shape), owner.reshape(shape)
 
     def _exists(self, ids: np.ndarray) -> np.ndarray:
