@@ -9,10 +9,11 @@ What it is not: the ledger, which knows the blocks.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from petavox.errors import BadInput, NotComplete
+from petavox.errors import NotComplete
 from petavox.volume import places
 
 NAME = "petavox.json"
@@ -30,10 +31,15 @@ def finish(folder: str | Path, provenance: dict[str, Any]) -> None:
 
 def read(folder: str | Path) -> dict[str, Any] | None:
     """What `petavox.json` says, or None where there is none."""
+    data = places.read(folder, NAME)
+    if data is None:
+        return None
     try:
-        return places.read_json(folder, NAME)
-    except BadInput as e:
-        raise NotComplete(f"{e} Make the volume again.") from None
+        return dict(json.loads(data))
+    except (ValueError, TypeError) as e:
+        raise NotComplete(
+            f"{places.joined(folder, NAME)} is damaged ({e}); make the volume again."
+        ) from None
 
 
 def require_complete(folder: str | Path) -> None:

@@ -219,10 +219,9 @@ def _export_hdf5(
     except OSError as e:
         raise BadInput(f"cannot write to {file}: {e.strerror}.") from None
     try:
-        target, handle = hdf5.create(
+        with hdf5.created(
             part, name, box=box, voxel_size=source.voxel_size, dtype=dtype, kind=source.kind
-        )
-        with handle:
+        ) as target:
             counters = copy(source, target, memory_mb=memory_mb, title="export", quiet=quiet)
         os.replace(part, file)
     finally:

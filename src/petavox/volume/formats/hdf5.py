@@ -7,6 +7,9 @@ voxel, zyx), `axes` ("zyx"), `kind`. What it is not: a form that many processes 
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +59,7 @@ class _Dataset:
             ) from None
 
     def write(self, box: Box, values: np.ndarray) -> None:
-        try:
-            self._data[box.slices(self._box.start)] = values
-        except (OSError, RuntimeError, ValueError) as e:
-            raise WorkFailed(f"box {box} of {self._path} cannot be written: {e}.") from None
+        raise BadInput(f"{self._path} is read only; import it into OME-Zarr first.")
 
 
 def datasets(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -120,32 +120,79 @@ def open(
     return Volume(store, path=str(path), voxel_size=size, kind=kind, format=FORMAT, levels=[level])
 
 
-def create(
+class _Output(io.FileIO):
+    """A new file that remembers a failed write instead of raising it.
+
+    The HDF5 library keeps bytes that it could not write, tries again when it closes, and takes the
+    process down if that fails too. Here it believes that all went well; `error` says it did not.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        rest = memoryview(data).cast("B")
+        try:
+            while len(rest):
+                rest = rest[super().write(rest) :]
+        except OSError as e:
+            self.error = self.error or e
+        return memoryview(data).nbytes
+
+    def truncate(self, size: int | None = None, /) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as e:
+            self.error = self.error or e
+            return size or 0
+
+
+class _Written(_Dataset):
+    def __init__(self, data: Any, start: Zyx, path: str, output: _Output) -> None:
+        super().__init__(data, start, path)
+        self._output = output
+
+    def write(self, box: Box, values: np.ndarray) -> None:
+        self._data[box.slices(self._box.start)] = values
+        self._data.file.flush()
+        _require_written(self._output, self._path)
+
+
+def _require_written(output: _Output, path: str) -> None:
+    if output.error is not None:
+        raise WorkFailed(
+            f"{path} cannot be written: {output.error.strerror}. Make room, then run again."
+        )
+
+
+@contextmanager
+def created(
     file: Path, name: str, *, box: Box, voxel_size: VoxelSize, dtype: np.dtype[Any], kind: Kind
-) -> tuple[Volume, Any]:
-    """A new file with one data set, to be written by one process; and its handle, to be closed."""
+) -> Iterator[Volume]:
+    """A new file with one data set, open for one process to write.
+
+    Raises WorkFailed, in `write` or at the end, if storage refuses.
+    """
+    path = str(file / name)
     try:
-        handle = h5py.File(file, "x")
+        output = _Output(file, "x+")
     except OSError as e:
-        raise BadInput(f"cannot write to {file}: {e}.") from None
+        raise BadInput(f"cannot write to {file}: {e.strerror}.") from None
     chunk = tuple(min(64, n) for n in box.shape)
-    data = handle.create_dataset(
-        name, box.shape, dtype, chunks=chunk, compression="gzip", compression_opts=1
-    )
-    data.attrs.update(
-        {
-            "axes": "zyx",
-            "voxel_size_nm": list(voxel_size),
-            "offset": list(box.start),
-            "kind": str(kind),
-        }
-    )
-    volume = Volume(
-        _Dataset(data, box.start, str(file / name)),
-        path=str(file / name),
-        voxel_size=voxel_size,
-        kind=kind,
-        format=FORMAT,
-        writable=True,
-    )
-    return volume, handle
+    with output:
+        with h5py.File(output, "w") as handle:
+            data = handle.create_dataset(
+                name, box.shape, dtype, chunks=chunk, compression="gzip", compression_opts=1
+            )
+            data.attrs["axes"] = "zyx"
+            data.attrs["voxel_size_nm"] = list(voxel_size)
+            data.attrs["offset"] = list(box.start)
+            data.attrs["kind"] = str(kind)
+            yield Volume(
+                _Written(data, box.start, path, output),
+                path=path,
+                voxel_size=voxel_size,
+                kind=kind,
+                format=FORMAT,
+                writable=True,
+            )
+        _require_written(output, path)

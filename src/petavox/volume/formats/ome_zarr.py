@@ -92,7 +92,11 @@ def fitted(shape: Zyx, chunk: Zyx, shard: Zyx) -> tuple[Zyx, Zyx]:
 def create_array(path: str, *, shape: Zyx, dtype: np.dtype[Any], chunk: Zyx, shard: Zyx) -> Any:
     """One sharded zarr v3 array; images and labels alike in zstd 3, no byte shuffle."""
     endian = {"configuration": {"endian": "little"}} if dtype.itemsize > 1 else {}
-    inner = [{"name": "bytes", **endian}, {"name": "zstd", "configuration": {"level": 3}}]
+    inner = [
+        {"name": "bytes", **endian},
+        {"name": "zstd", "configuration": {"level": 3}},
+        {"name": "crc32c"},  # or a flipped bit on disk would be read as voxels
+    ]
     metadata = {
         "shape": shape,
         "data_type": dtype.name,

@@ -1,0 +1,90 @@
+"""`petavox import`, `export` and `info`: what a person gets."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import petavox as pv
+from petavox.cli.app import app
+from petavox.space import Box
+
+
+def run(*words: object) -> dict:
+    result = CliRunner().invoke(app, [*map(str, words), "--json"])
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def block(tmp_path, rng):
+    values = rng.integers(0, 9, (20, 200, 180), np.uint32)
+    with h5py.File(tmp_path / "block.h5", "w") as f:
+        f.attrs["voxel_size_nm"] = [40.0, 4.0, 4.0]
+        f["labels"] = values
+        f["other"] = values.astype(np.uint8)
+    return tmp_path / "block.h5", values
+
+
+def test_there_and_back_again(tmp_path, block):
+    file, values = block
+    made = run("import", f"{file}/labels", tmp_path / "a", "--dtype", "uint64",
+               "--box", "2:20,0:200,10:180")  # fmt: skip
+    assert made["dtype"] == "uint64"
+    assert made["box"] == "2:20,0:200,10:180"
+    assert made["kind"] == "labels"
+    run("export", tmp_path / "a", tmp_path / "b", "--format", "precomputed")
+    run("export", tmp_path / "b", tmp_path / "c.h5", "--format", "hdf5")
+    back = pv.open(tmp_path / "c.h5/labels")
+    assert back.box == Box((2, 0, 10), (20, 200, 180))
+    np.testing.assert_array_equal(back.read(), values[2:, :, 10:])
+
+
+def test_a_level_is_exported_by_its_resolution(tmp_path, block):
+    file, _ = block
+    run("import", f"{file}/labels", tmp_path / "a")
+    run("export", tmp_path / "a", tmp_path / "c.h5/x", "--format", "hdf5",
+        "--resolution", 40, 8, 8)  # fmt: skip
+    coarse = pv.open(tmp_path / "c.h5/x")
+    assert tuple(coarse.voxel_size) == (40, 8, 8)
+    assert coarse.shape == (20, 100, 90)
+
+
+def test_sections_and_their_voxel_size(tmp_path, block):
+    file, values = block
+    run("export", f"{file}/other", tmp_path / "tif", "--format", "tiff", "--box", "0:12,0:9,0:11")
+    run("import", tmp_path / "tif", tmp_path / "a", "--voxel-size", 40, 4, 4, "--no-pyramid")
+    np.testing.assert_array_equal(pv.open(tmp_path / "a").read(), values[:12, :9, :11])
+    assert len(pv.open(tmp_path / "a").levels) == 1
+
+
+def test_info_of_a_file_lists_its_data_sets(block):
+    file, _ = block
+    assert run("info", file)["datasets"] == {
+        "labels": "uint32 20 x 200 x 180",
+        "other": "uint8 20 x 200 x 180",
+    }
+
+
+def test_info_of_a_volume_tells_levels_state_and_provenance(tmp_path, block):
+    file, _ = block
+    run("import", f"{file}/other", tmp_path / "a", "--kind", "labels")
+    said = run("info", tmp_path / "a")
+    assert said["kind"] == "labels"
+    assert said["complete"] is True
+    assert list(said["levels"]) == ["40 x 4 x 4 nm", "40 x 8 x 8 nm"]
+    assert said["provenance"]["inputs"] == {"source": f"{file}/other"}
+    assert said["provenance"]["counters"]["voxels"] == 20 * 200 * 180
+    foreign = run("info", f"{file}/labels")
+    assert foreign["made_by"] == "another program"
+
+
+@pytest.mark.parametrize("command", ["import", "export", "info", "check"])
+def test_help_has_an_example(command):
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"Example: petavox {command}" in result.stdout
