@@ -205,7 +205,6 @@ class ParslEngine:
         self._poller: Any = None
         self._run: dict[str, Any] = {}
         self._beacons: work.Beacons | None = None
-        self._silent_s = max(20.0, 3.0 * site.lost_after_s)
         self.started_s = 0.0
         self._start()
 
@@ -249,7 +248,7 @@ class ParslEngine:
         if found:
             self._moved = time.monotonic()
             if any(e.results is not None for e in found):
-                self._fruitless = 0
+                self._fruitless, self._unproven = 0, False
             return found
         return self._look()
 
@@ -282,12 +281,13 @@ class ParslEngine:
         elif self._executor.bad_state_is_set:
             why = f"workers cannot be started: {self._executor.executor_exception}".strip()
         elif self._flying and self._local and self._beacons is not None:
-            # an idle worker killed with -9 can take its pool's queue lock with it: bundles then
-            # wait for ever although processes live. Nobody in a block for long means just that.
+            # a worker killed with -9 between blocks can take the lock of its pool's queues with
+            # it: bundles then wait for ever although processes live. Nobody in a block for long
+            # means just that.
             if self._beacons.busy(set(self._flying)):
                 self._moved = time.monotonic()
-            elif time.monotonic() - self._moved > self._silent_s:
-                why = f"no worker has taken a block for {self._silent_s:.0f} s"
+            elif time.monotonic() - self._moved > self._patience():
+                why = f"no worker has taken a block for {self._patience():.0f} s"
         if not why:
             return []
         self._fruitless += 1
@@ -303,6 +303,10 @@ class ParslEngine:
         self._start()
         return lost
 
+    def _patience(self) -> float:
+        """Seconds without a worker in any block: long until the first result, then short."""
+        return 60.0 if self._unproven else self.site.lost_after_s + 3.0
+
     def _start(self) -> None:
         began = time.monotonic()
         logging.getLogger("parsl").addHandler(logging.NullHandler())
@@ -315,6 +319,7 @@ class ParslEngine:
             self._run_dir = self._folder / "parsl" / uuid.uuid4().hex[:12]
             self._run_dir.mkdir(parents=True)
         self._generation += 1
+        self._unproven = True
         self._moved = time.monotonic()
         self._executor = sites.executor(self.site, run_dir=self._run_dir.absolute())
         provider = self._executor.provider

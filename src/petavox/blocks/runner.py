@@ -402,6 +402,7 @@ class _Run:
                 trace=trace,
             ),
         )
+        self.ledger.save()  # a death that is forgotten would be died again
         if bad:
             self.outcome.quarantined.append(number)
             self.first_error = self.first_error or f"block {number}: {error}"

@@ -275,7 +275,7 @@ def shown(site: Site) -> dict[str, str]:
         }
     facts["launch"] = launch_command(made)
     if site.scheduler in ("slurm", "pbs"):
-        facts["script"] = submit_script(made)
+        facts["submit"], facts["script"] = submit_script(made)
     return facts
 
 
@@ -287,14 +287,21 @@ def launch_command(made: Any) -> str:
     return command.replace("{block_id}", "N")
 
 
-def submit_script(made: Any) -> str:
-    """The job script that Parsl would hand to sbatch or qsub; nothing is submitted."""
+def submit_script(made: Any) -> tuple[str, str]:
+    """(command, job script) that Parsl would give to Slurm or PBS; nothing is submitted."""
+    said: list[str] = []
+
+    def caught(command: str, *_more: Any, **_named: Any) -> tuple[int, str, str]:
+        said.append(command)
+        return 0, "Submitted batch job 1", ""
+
     with tempfile.TemporaryDirectory() as folder:
         made.provider.script_dir = folder
-        made.provider.execute_wait = lambda *_a, **_k: (0, "Submitted batch job 1", "")
+        made.provider.execute_wait = caught
         made.provider.submit(made.launch_cmd.replace("{block_id}", "0"), 1, "petavox")
         script = next(p for p in Path(folder).iterdir() if p.is_file())
-        return script.read_text().replace(folder, "RUN/submit_scripts").strip()
+        text = script.read_text().replace(folder, "RUN/submit_scripts").strip()
+    return " ".join(said[0].replace(folder, "RUN/submit_scripts").split()), text
 
 
 def clock(seconds: float) -> str:

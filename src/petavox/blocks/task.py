@@ -128,11 +128,12 @@ class BlockTask:
             "petavox": petavox.__version__,
             "function": self.function,
             "grid": job["grid"],
-            "writes": dict(self.writes),
+            # by name only: a project that was moved keeps its finished blocks
+            "writes": {k: Path(v).name for k, v in self.writes.items()},
         }
         parts |= {f"settings.{k}": v for k, v in self.settings.items()}
         parts |= {f"input {k}": v for k, v in self.inputs.items()}
-        parts |= {f"reads.{k}": v for k, v in self.reads.items()}
+        parts |= {f"reads {k}": v for k, v in self.reads.items() if k not in self.inputs}
         modules = dict.fromkeys([self.function.partition(":")[0], *self.code])
         parts |= {f"code {m}": source_digest(m) for m in modules}
         return dict(json.loads(json.dumps(parts, sort_keys=True, default=str)))

@@ -81,6 +81,8 @@ def _misbehave(number: int, settings: Any) -> None:
                 continue
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
+        # the result of the block before is still on its way in a thread of this process
+        time.sleep(0.05)
         if what == "raises":
             raise BadInput(f"block {number} was told to fail.")
         if what == "exits":

@@ -33,7 +33,7 @@ from petavox.blocks.task import BlockTask, Costs
 from petavox.errors import AlreadyExists
 from petavox.settings import Settings
 from petavox.space import Grid
-from petavox.volume import state
+from petavox.volume import places, state
 
 log = logging.getLogger("petavox")
 
@@ -58,8 +58,8 @@ class Stage(abc.ABC):
         writes: Mapping[str, str | Path],
     ) -> None:
         self.settings = settings
-        self.reads = {k: str(v) for k, v in reads.items()}
-        self.writes = {k: str(v) for k, v in writes.items()}
+        self.reads = {k: _absolute(v) for k, v in reads.items()}
+        self.writes = {k: _absolute(v) for k, v in writes.items()}
 
     @abc.abstractmethod
     def grid(self) -> Grid:
@@ -95,6 +95,12 @@ class Stage(abc.ABC):
             code=self.code,
             costs=self.costs(),
         )
+
+
+def _absolute(path: str | Path) -> str:
+    """Workers of a cluster do not start in this folder."""
+    place = places.named(path)
+    return place if places.is_url(place) else str(Path(place).absolute())
 
 
 def plan_stage(stage: Stage, ledger: Ledger | None = None) -> Plan:

@@ -1,0 +1,181 @@
+"""The runner with the inline engine: what is kept, retried, counted and refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from petavox.blocks import BlockTask, Costs, Ledger, Limits, run
+from petavox.blocks.runner import require_complete, resume
+from petavox.errors import BadInput, NotComplete, WorkFailed
+from petavox.space import Box, Grid
+
+
+def line(n: int) -> Grid:
+    return Grid(Box((0, 0, 0), (1, 1, n)), (1, 1, 1))
+
+
+def pattern(n: int = 10, **settings) -> BlockTask:
+    return BlockTask("t", "petavox.blocks.testing:pattern", line(n), settings=settings)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger(tmp_path / "ledger.db") as made:
+        yield made
+
+
+def test_every_block_is_done_once_and_recorded(ledger):
+    outcome = run(pattern(), ledger=ledger, quiet=True)
+    assert outcome.complete
+    assert (outcome.done, outcome.kept) == (10, 0)
+    rows = list(ledger.rows("t"))
+    assert [r.number for r in rows] == list(range(10))
+    assert {r.status for r in rows} == {"done"}
+    assert all(r.attempts == 1 and r.counters == {"voxels": 1} for r in rows)
+    assert ledger.is_complete("t")
+
+
+def test_the_second_run_keeps_all(ledger):
+    run(pattern(), ledger=ledger, quiet=True)
+    again = run(pattern(), ledger=ledger, quiet=True)
+    assert (again.done, again.kept) == (0, 10)
+    assert again.why == "same code, settings and inputs"
+
+
+def test_a_changed_setting_recomputes_all_and_says_which(ledger):
+    run(pattern(seed=1), ledger=ledger, quiet=True)
+    again = run(pattern(seed=2), ledger=ledger, quiet=True)
+    assert (again.done, again.kept) == (10, 0)
+    assert "settings.seed (1 -> 2)" in again.why
+
+
+def test_a_changed_input_digest_recomputes(ledger):
+    task = BlockTask("t", "petavox.blocks.testing:nothing", line(3), inputs={"model": "aa"})
+    run(task, ledger=ledger, quiet=True)
+    other = BlockTask("t", "petavox.blocks.testing:nothing", line(3), inputs={"model": "bb"})
+    assert "input model (aa -> bb)" in resume(other, ledger).why
+    assert run(other, ledger=ledger, quiet=True).done == 3
+
+
+def test_an_error_of_a_block_is_kept_with_its_traceback_and_others_finish(ledger):
+    with pytest.raises(WorkFailed, match=r"9 are done, 1 failed \(3\)") as caught:
+        run(pattern(raises=[3]), ledger=ledger, quiet=True)
+    assert caught.value.exit_code == 5
+    (row,) = ledger.rows("t", "failed")
+    assert row.number == 3
+    assert "block 3 was told to fail" in row.error
+    assert "Traceback" in row.trace
+    assert not ledger.is_complete("t")
+
+
+def test_failed_blocks_are_tried_again_by_the_next_run(ledger, tmp_path):
+    task = pattern(raises=[3, 5], once=str(tmp_path / "once"))
+    with pytest.raises(WorkFailed):
+        run(task, ledger=ledger, quiet=True)
+    again = run(task, ledger=ledger, quiet=True)
+    assert (again.done, again.kept) == (2, 8)
+    assert [r.attempts for r in ledger.rows("t")] == [1, 1, 1, 2, 1, 2, 1, 1, 1, 1]
+
+
+def test_the_same_error_many_times_stops_the_run(ledger):
+    with pytest.raises(WorkFailed, match="4 blocks failed with the same error") as caught:
+        run(
+            pattern(1000, raises=list(range(1000))),
+            ledger=ledger,
+            limits=Limits(same_error=4),
+            quiet=True,
+        )
+    assert "996 not tried" in str(caught.value)
+
+
+def test_no_block_is_started_that_cannot_end_in_time(ledger):
+    task = pattern(20, seconds=0.05)
+    with pytest.raises(NotComplete, match="time was up"):
+        run(task, ledger=ledger, limits=Limits(until=time.time() + 0.3), quiet=True)
+    done = len(list(ledger.rows("t", "done")))
+    assert 1 <= done < 20
+    assert run(task, ledger=ledger, quiet=True).kept == done
+
+
+def test_probes_do_some_blocks_without_complaint(ledger):
+    outcome = run(pattern(), ledger=ledger, only=[0, 4, 9], quiet=True)
+    assert (outcome.done, outcome.missing, outcome.complete) == (3, 7, False)
+    assert list(ledger.numbers("t", "done")) == [0, 4, 9]
+    assert run(pattern(), ledger=ledger, quiet=True).kept == 3
+
+
+def test_shuffled_order_does_all(ledger):
+    assert run(pattern(50), ledger=ledger, shuffle=7, quiet=True).complete
+
+
+def test_completeness_names_the_missing_blocks(ledger):
+    with pytest.raises(NotComplete, match="nothing was done before"):
+        require_complete(pattern(), ledger)
+    run(pattern(), ledger=ledger, only=[0, 1], quiet=True)
+    with pytest.raises(NotComplete, match=r"8 of 10 blocks are not done: 2, 3, 4"):
+        require_complete(pattern(), ledger)
+    run(pattern(), ledger=ledger, quiet=True)
+    require_complete(pattern(), ledger)
+
+
+def test_a_function_that_is_not_there_is_refused_before_work(ledger):
+    with pytest.raises(BadInput, match="cannot be imported"):
+        run(BlockTask("t", "petavox.blocks.testing:no_such", line(2)), ledger=ledger, quiet=True)
+
+
+def test_settings_that_are_no_plain_values_are_refused():
+    with pytest.raises(BadInput, match="not plain values"):
+        BlockTask("t", "a:b", line(2), settings={"x": object()})
+
+
+def test_more_memory_than_there_is_is_refused_before_work(ledger):
+    task = BlockTask(
+        "t", "petavox.blocks.testing:nothing", line(2), costs=Costs(memory_bytes=1 << 50)
+    )
+    with pytest.raises(BadInput, match="GiB a worker"):
+        run(task, ledger=ledger, quiet=True)
+
+
+def test_a_hanging_block_inline_is_stopped_by_its_limit(ledger):
+    with pytest.raises(WorkFailed, match="BlockTimeout"):
+        run(pattern(3, hangs=[1]), ledger=ledger, limits=Limits(timeout_s=0.2), quiet=True)
+    assert list(ledger.numbers("t", "done")) == [0, 2]
+
+
+def test_a_block_that_kills_the_driver_twice_is_quarantined_by_the_third_run(tmp_path):
+    script = (
+        "from petavox.blocks import *; from petavox.space import *;"
+        "run(BlockTask('t', 'petavox.blocks.testing:pattern', "
+        "Grid(Box((0,0,0),(1,1,5)),(1,1,1)), settings={'kills': [2]}),"
+        f"ledger=Ledger({str(tmp_path / 'ledger.db')!r}), quiet=True)"
+    )
+
+    def go() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ
+        )
+
+    assert go().returncode == -9
+    assert go().returncode == -9
+    third = go()
+    assert third.returncode == 1
+    assert "1 quarantined (2)" in third.stderr
+
+
+def test_two_drivers_cannot_hold_one_ledger(tmp_path):
+    with (
+        Ledger(tmp_path / "ledger.db"),
+        pytest.raises(BadInput, match="another petavox is running"),
+    ):
+        Ledger(tmp_path / "ledger.db")
+
+
+def test_a_file_that_is_no_ledger_is_refused(tmp_path):
+    (tmp_path / "ledger.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(BadInput, match="cannot be used as a ledger"):
+        Ledger(tmp_path / "ledger.db")
