@@ -33,7 +33,7 @@ def phantom(
     ] = "fib-sem",
     grain: Annotated[
         float, typer.Option(help="nm between fine neurites: larger makes larger profiles.")
-    ] = 190.0,
+    ] = 165.0,
     scale: Annotated[
         float, typer.Option(help="Enlarge all of the tissue, organelles included.")
     ] = 1.0,

@@ -23,8 +23,10 @@ from petavox.phantom.rng import smooth_at, smooth_on_grid
 from petavox.phantom.world import Capsules, closest
 from petavox.space import Box
 
-WARPS = ((330.0, 95.0), (85.0, 24.0))
+WARPS = ((280.0, 125.0), (100.0, 36.0))
 """Knot distance and greatest shift, nm, of the noise that warps places."""
+WARP_REACH = sum(amount for _, amount in WARPS)
+"""nm: no place is warped farther along an axis."""
 CAP = 130.0
 """Margins are exact up to this, nm, and clipped to it."""
 _VOXELS = 2**15  # voxels evaluated at once: arrays that stay in the cache

@@ -52,7 +52,7 @@ def cytoplasm(
     axes = [np.arange(a, b) * v for a, b, v in zip(box.start, box.stop, voxel_size, strict=True)]
     out = np.float32(look.cytoplasm) * tone
     # noise finer than a voxel along an axis is white there: keep knots at least 1.5 voxels apart
-    for salt, knots, share in ((300, 17.0, 0.75), (301, 42.0, 1.0), (302, 160.0, 0.8)):
+    for salt, knots, share in ((300, 15.0, 1.0), (301, 42.0, 0.6), (302, 160.0, 0.7)):
         spacing = [max(knots * scale, 1.5 * v) for v in voxel_size]
         noise = smooth_on_grid(seed + salt, axes, spacing)
         noise *= np.float32(look.texture * share * 4.0)

@@ -46,7 +46,20 @@ class Look(Settings):
 
 
 LOOKS = {
-    "fib-sem": Look(name="fib-sem", section_gain=0.02, section_offset=1.5, streaks=0.6),
+    "fib-sem": Look(
+        name="fib-sem",
+        tone=0.36,
+        cytoplasm=154.0,
+        membrane=76.0,
+        mitochondrion=84.0,
+        texture=15.0,
+        membrane_nm=16.0,
+        blur_nm=7.5,
+        blur_z_nm=7.5,
+        section_gain=0.02,
+        section_offset=1.5,
+        streaks=0.6,
+    ),
     "serial-section": Look(
         name="serial-section",
         cytoplasm=168.0,

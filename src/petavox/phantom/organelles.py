@@ -55,12 +55,12 @@ def mitochondria(world: World, caps: Capsules) -> list[Mitochondrion]:
     length = np.linalg.norm(caps.b - caps.a, axis=1)
     fat = np.maximum(caps.ra, caps.rb)
     calibre = world.calibre(caps.id)
-    chance = np.where(fat > 0.38 * world.spacing[1], 0.16, np.where(calibre > 0.62, 0.05, 0.015))
+    chance = np.where(fat > 0.37 * world.spacing[1], 0.16, np.where(calibre > 0.62, 0.05, 0.015))
     fine = (caps.kind == Capsules.ROD) & (u[0] < chance) & (length > 0)
     thick = (caps.kind == Capsules.THICK) & (length > 400 * s)
     for i in np.flatnonzero(fine):
         ab = caps.b[i] - caps.a[i]
-        radius = s * (62 + 40 * u[1][i])
+        radius = s * (68 + 50 * u[1][i])
         out.append(
             Mitochondrion(
                 int(caps.id[i]),
@@ -75,7 +75,7 @@ def mitochondria(world: World, caps: Capsules) -> list[Mitochondrion]:
         number = int(np.clip(np.floor(fat[i] / (150 * s) + u[0][i] - 0.2), 0, 4))
         for k in range(number):
             v = uniform(world.seed + 210 + k, caps.key[i], np.arange(6))
-            radius = min(s * (75 + 95 * v[0]), 0.62 * float(fat[i]))
+            radius = min(s * (85 + 130 * v[0]), 0.62 * float(fat[i]))
             side = np.cross(ab, v[1:4] - 0.5)
             side /= max(float(np.linalg.norm(side)), 1e-9)
             room = max(0.0, float(min(caps.ra[i], caps.rb[i])) - radius - 25 * s)
@@ -119,7 +119,7 @@ def synapses(
 
     density: share of boutons that have one, 0..1.  caps: everything within 700 nm of the box.
     """
-    fat = caps.rb > 0.38 * world.spacing[1]
+    fat = caps.rb > 0.37 * world.spacing[1]
     axon = world.calibre(caps.id) < 0.62
     bouton = (
         (caps.kind == Capsules.ROD) & fat & axon & (uniform(world.seed + 230, caps.key) < density)

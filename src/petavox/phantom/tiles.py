@@ -316,9 +316,9 @@ def _warp(
 
 
 def tissue_sections(s: TileSettings) -> Section:
-    """Sections of phantom tissue, without noise, at the settings' pixel and thickness."""
+    """Sections of phantom tissue, without noise, at the settings' pixel; one plane each."""
     look = LOOKS["serial-section"].model_copy(
-        update={"noise": 0.0, "section_gain": 0.0, "section_offset": 0.0}
+        update={"noise": 0.0, "section_gain": 0.0, "section_offset": 0.0, "slices": 1}
     )
 
     def section(z: int, box: Box) -> np.ndarray:

@@ -270,7 +270,8 @@ class TilesTruth:
         step, pad = a["step_pad"]
         warps = tuple(
             SectionWarp(
-                a["matrix"][k], a["shift"][k], a["centre"][k], a["control"][k], float(step), float(pad),
+                a["matrix"][k], a["shift"][k], a["centre"][k], a["control"][k],
+                float(step), float(pad),
                 tuple(Line(**_tuples(v)) for v in d["lines"]),
                 tuple(Blob(**_tuples(v)) for v in d["blobs"]),
             )

@@ -20,7 +20,7 @@ import numpy as np
 
 from petavox.errors import BadInput
 from petavox.phantom import imaging
-from petavox.phantom.fields import Nearest, nearest, warped
+from petavox.phantom.fields import WARP_REACH, Nearest, nearest, warped
 from petavox.phantom.looks import Look, look_of
 from petavox.phantom.organelles import (
     SYNAPSE_REACH,
@@ -75,7 +75,7 @@ def tissue(
     seed: int,
     look: str | Look = "fib-sem",
     *,
-    grain: float = 190.0,
+    grain: float = 165.0,
     scale: float = 1.0,
     synapse_density: float = 0.12,
     bodies: Sequence[Body] = (),
@@ -138,7 +138,7 @@ def _piece(
     s = world.scale
     voxel = np.array(fine)
     lo, hi = np.array(grown.start) * voxel, np.array(grown.stop) * voxel
-    slack = 125.0 * s  # the warp moves places by at most this
+    slack = WARP_REACH * s
     reach = SYNAPSE_REACH * s
     caps = world.capsules(lo - slack - reach - 700 * s, hi + slack + reach + 700 * s)
     sites = synapses(world, caps, lo - slack - reach, hi + slack + reach, world.seed, density)
@@ -268,7 +268,7 @@ def _cytoplasm(
     u = uniform(world.seed + 330, ids)
     glia = ids >= np.uint64(3 << 60)
     # most are alike, one in nine is dark; glia is darker still, vessels are empty
-    tone = 1 + look.tone * (0.45 * (2 * u - 1) - np.where(u < 0.11, 0.9, 0.0))
+    tone = 1 + look.tone * (0.45 * (2 * u - 1) - np.where(u < 0.16, 0.75, 0.0))
     tone = np.where(glia, 1 - 0.9 * look.tone, tone)
     for k, body in enumerate(world.bodies):
         if body.kind == "vessel":
@@ -312,7 +312,7 @@ class Canvas:
         """A dark body with cristae, clear of the walls of its neurite."""
         s = self.scale
         middle, half = (m.a + m.b) / 2, float(np.linalg.norm(m.b - m.a)) / 2
-        window = _window(self.box, self.size, middle, half + m.radius + 125 * s)
+        window = _window(self.box, self.size, middle, half + m.radius + WARP_REACH * s)
         if window is None:
             return
         p = self._places(window, m.a)
@@ -321,14 +321,15 @@ class Canvas:
         t = np.clip(sum(p[k] * ab[k] for k in range(3)) / square, 0, 1)
         d = np.sqrt(sum((p[k] - t * ab[k]) ** 2 for k in range(3)))
         body = (d < m.radius) & (self.labels[window] == np.uint64(m.owner))
-        body &= self.wall[window] > 17 * s
+        body &= (self.wall[window] > 17 * s) & (self.classes[window] != MITO)
         if not body.any():
             return
         u = uniform(991, np.uint64(m.key), np.arange(5))
         normal = 2 * u[:3] - 1
         normal /= max(float(np.linalg.norm(normal)), 1e-9)
         phase = sum(p[k] * normal[k] for k in range(3)) / ((24 + 14 * u[3]) * s)
-        cristae = np.sin(2 * np.pi * phase + 6 * np.sin(d / (40 * s)))
+        other = sum(p[k] * normal[k - 1] for k in range(3)) / (90 * s)
+        cristae = np.sin(2 * np.pi * (phase + 0.35 * np.sin(2 * np.pi * other + d / (45 * s))))
         rim = np.minimum(m.radius - d, (self.wall[window] - 17 * s) * 1.0)
         grey = self.look.mitochondrion * (0.92 + 0.16 * u[4]) + self.look.cristae * cristae
         grey = grey - 0.3 * (self.look.mitochondrion - self.look.membrane) * np.exp(
@@ -342,7 +343,7 @@ class Canvas:
     def nucleus(self, owner: int, centre: np.ndarray, radius: float) -> None:
         """Chromatin inside a double membrane."""
         s = self.scale
-        window = _window(self.box, self.size, centre, radius + 125 * s)
+        window = _window(self.box, self.size, centre, radius + WARP_REACH * s)
         if window is None:
             return
         d = np.sqrt(sum(x * x for x in self._places(window, centre)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from petavox.phantom.fields import unwarp_points
+from petavox.phantom.fields import WARP_REACH, unwarp_points
 from petavox.phantom.organelles import Synapse
 from petavox.phantom.tissue import world_of
 from petavox.phantom.world import Body, Capsules
@@ -65,7 +65,7 @@ def skeletons(
     voxel_size: Sequence[float] | VoxelSize,
     seed: int,
     *,
-    grain: float = 190.0,
+    grain: float = 165.0,
     scale: float = 1.0,
     bodies: Sequence[Body] = (),
     step: float = 100.0,
@@ -74,7 +74,7 @@ def skeletons(
     v = np.array(list(VoxelSize.of(tuple(voxel_size))))
     world = world_of(seed, grain, scale, tuple(bodies))
     lo, hi = (np.array(box.start) - 0.5) * v, (np.array(box.stop) - 0.5) * v
-    caps = world.capsules(lo - 130 * scale, hi + 130 * scale)
+    caps = world.capsules(lo - WARP_REACH * scale, hi + WARP_REACH * scale)
     return _clipped(_graph(caps, seed, scale, step * scale), lo, hi)
 
 

@@ -24,7 +24,7 @@ from petavox.phantom.rng import hashed, smooth_on_grid, uniform
 
 FINE, COARSE, GLIA = 1, 2, 3
 """Levels, the top bits of ids."""
-BENDS = ((1500.0, 450.0), (4000.0, 900.0))
+BENDS = ((600.0, 130.0), (1500.0, 450.0), (4000.0, 900.0))
 """Knot distance and amplitude, nm, of the noise that bends the lattices."""
 BODY_IDS = 1 << 56
 """Ids of bodies are below this; ids of neurites above."""
@@ -99,20 +99,21 @@ class World:
     """All neurites of one seed; asked for by boxes in nm.
 
     grain: distance of fine rods, nm; it sets the size of ordinary profiles.
-    thick: share of the coarse neurites that exist, 0..1.
+    thick, thin: shares of the coarse and of the fine neurites that exist, 0..1.
     """
 
     def __init__(
         self,
         seed: int,
         *,
-        grain: float = 190.0,
-        thick: float = 0.7,
+        grain: float = 165.0,
+        thick: float = 0.8,
+        thin: float = 0.7,
         bodies: Sequence[Body] = (),
         scale: float = 1.0,
     ) -> None:
-        self.seed, self.bodies, self.thick = seed, tuple(bodies), thick
-        self.spacing = {FINE: grain * scale, COARSE: 1250.0 * scale}
+        self.seed, self.bodies, self.thick, self.thin = seed, tuple(bodies), thick, thin
+        self.spacing = {FINE: grain * scale, COARSE: 1150.0 * scale}
         self.jitter = {FINE: 0.11, COARSE: 0.12}
         self.scale = scale
         self.rotation = _rotation(seed)
@@ -197,7 +198,9 @@ class World:
         return (best < margin).reshape(shape), owner.reshape(shape)
 
     def _exists(self, ids: np.ndarray) -> np.ndarray:
-        return (uniform(self.seed + 31, ids) < self.thick) | (ids < np.uint64(BODY_IDS))
+        """Which trees are there; where one is not, its neighbours fill the room."""
+        share = np.where(ids >= np.uint64(COARSE << 60), self.thick, self.thin)
+        return (uniform(self.seed + 31, ids) < share) | (ids < np.uint64(BODY_IDS))
 
     def coarse(self, lo: np.ndarray, hi: np.ndarray) -> Capsules:
         """Thick neurites that meet the box lo..hi (nm), by cached cells of 4 micrometres."""
@@ -251,8 +254,8 @@ class World:
         node = here + first
         own = forest.ids(node)
         step = np.where(k[:, None] == np.arange(3)[None], 1, 0)
-        if level == COARSE:
-            alive = self._exists(own)
+        alive = self._exists(own)
+        if not alive.all():
             here, k, node, own, step = here[alive], k[alive], node[alive], own[alive], step[alive]
         rod_axis = _rod_axis(node)
         from_ = here - step
@@ -314,13 +317,13 @@ class World:
         u, v = _unit(key, 0), _unit(key, 20)
         s = self.spacing[level]
         if level == COARSE:
-            base = 90 + 430 * uniform(self.seed + 19, ids) ** 1.6
+            base = 80 + 470 * uniform(self.seed + 19, ids) ** 1.5
             soma = ids < np.uint64(BODY_IDS)
             return self.scale * np.where(soma, 450.0, base) * (0.75 + 0.45 * u)
         c = self.calibre(ids)
-        axon = np.where(v < 0.2, 0.42 + 0.13 * u, 0.06 + 0.12 * u)
-        dendrite = 0.22 + 0.2 * u
-        odd = 0.02 + 0.5 * u
+        axon = np.where(v < 0.2, 0.38 + 0.14 * u, 0.04 + 0.12 * u)
+        dendrite = 0.2 + 0.24 * u
+        odd = 0.02 + 0.48 * u
         r = np.where(c < 0.62, axon, np.where(c < 0.86, dendrite, odd))
         r = np.where(stub, 0.02 + 0.3 * u * u, r)
         r = np.where(spine > 0, 0.03 + 0.06 * u, r)

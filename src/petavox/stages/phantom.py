@@ -48,7 +48,7 @@ class PhantomSettings(Settings):
     voxel_size: NmSetting = (8.0, 8.0, 8.0)
     seed: int = Field(default=1, ge=0)
     look: Literal["fib-sem", "serial-section", "x-ray"] = "fib-sem"
-    grain: float = Field(default=190.0, ge=60, le=2000)
+    grain: float = Field(default=165.0, ge=60, le=2000)
     """nm between fine neurites: larger makes larger profiles"""
     scale: float = Field(default=1.0, ge=0.1, le=20)
     """enlarges all of the tissue, organelles included"""
