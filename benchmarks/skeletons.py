@@ -1,0 +1,93 @@
+"""All skeletons of the cortex segmentation, beside a plain loop over kimimaro.
+
+    python -m benchmarks.skeletons [--box z0:z1,y0:y1,x0:x1] [--alone]
+
+The same TEASAR parameters in nm on both sides. The plain loop gives the whole volume to
+kimimaro in one process (default box: an eighth of the volume, which it needs minutes for);
+petavox works in blocks with two workers, joins, thins, and writes sharded precomputed skeletons.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import data_folder, emit
+from benchmarks.measured import measured
+
+FILE = "cloudvolume_seg/seg_16_16_40.h5"
+
+
+def plain(box: str, out: str) -> dict[str, Any]:
+    """kimimaro on the whole volume."""
+    import h5py
+    import kimimaro
+
+    from petavox.neuron.teasar import TeasarSettings
+    from petavox.space import Box
+
+    with h5py.File(data_folder() / FILE) as f:
+        labels = f["labels"][Box.parse(box).slices()]
+    found = kimimaro.skeletonize(
+        labels,
+        TeasarSettings().kimimaro(),
+        anisotropy=(40, 16, 16),
+        dust_threshold=int(1e7 / (40 * 16 * 16)),
+        progress=False,
+        parallel=1,
+    )
+    for label, skeleton in found.items():
+        (Path(out) / f"{label}").write_bytes(skeleton.to_precomputed())
+    return {"objects": len(found), "cable_mm": sum(s.cable_length() for s in found.values()) / 1e6}
+
+
+def ours(box: str, out: str, workers: int) -> dict[str, Any]:
+    """petavox skeletonize."""
+    from petavox.blocks import open_engine
+    from petavox.stages.skeletonize import SkeletonSettings, run
+
+    with open_engine(workers=workers) as engine:
+        return run(
+            f"{data_folder() / FILE}/labels",
+            Path(out),
+            SkeletonSettings(box=box),
+            engine=engine,
+        )
+
+
+def main() -> None:
+    """Run both where asked for, emit one line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--box", default="0:256,0:256,0:256")
+    parser.add_argument("--alone", action="store_true", help="petavox only")
+    parser.add_argument("--keep", type=Path, help="folder for petavox's skeletons")
+    given = parser.parse_args()
+    box = given.box
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "plain").mkdir()
+        mine = measured(ours, box, str(given.keep or Path(folder) / "skeletons"), 2)
+        loop = None if given.alone else measured(plain, box, str(Path(folder) / "plain"))
+    beside = {}
+    if loop is not None:
+        beside = {
+            "plain_seconds": round(loop[0], 1),
+            "plain_peak_gb": round(loop[1], 2),
+            "plain_objects": loop[2]["objects"],
+            "plain_cable_mm": loop[2]["cable_mm"],
+        }
+    emit(
+        "skeletons",
+        data=FILE,
+        box=box,
+        workers=2,
+        seconds=round(mine[0], 1),
+        peak_gb=round(mine[1], 2),
+        **beside,
+        **{k: v for k, v in mine[2].items() if k != "seconds"},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""Labels, skeletons and synapses to a connectome: tables, graph, files of other programs.
+
+What it is: settings, the block function that counts voxels, and the driver that joins tables.
+What it is not: arithmetic on tables; that is petavox.neuron.connectome. The tables of a
+connectome are held in memory: about 200 bytes an object or synapse.
+
+    OUT/base/objects.parquet, base/synapses.parquet    by ids of the segmentation, kept for updates
+    OUT/neurons.parquet, synapses.parquet, edges.parquet
+    OUT/connectome.graphml, edges.csv, cave_synapses.parquet, neuprint/*.csv, sonata/*
+    OUT/plots/*.png                                    if asked for
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from petavox import provenance
+from petavox.blocks import Context, Costs, Counters, Engine, Ledger
+from petavox.errors import BadInput
+from petavox.neuron import connectome as wiring
+from petavox.neuron import exports, graph, plots, query, tables
+from petavox.space import Block
+from petavox.stages import objects
+from petavox.stages.stage import run_stage
+from petavox.volume import state
+from petavox.volume.opening import make_room
+
+NAMES = ("neurons", "synapses", "edges")
+"""The tables that can be asked."""
+
+
+class ConnectomeSettings(objects.ObjectSettings):
+    """How voxels are counted, and what is written."""
+
+    soma_radius_nm: float = Field(1500.0, gt=0)
+    """A skeleton at least so thick somewhere has its soma there."""
+    plots: bool = False
+
+
+class ObjectCounts(objects.FragmentStage):
+    """Voxels and boxes of the objects of every block."""
+
+    name = "object counts"
+    function = "petavox.stages.connectome:count_block"
+    code = ("petavox.neuron.tables",)
+    settings: ConnectomeSettings
+
+    def costs(self) -> Costs:
+        """Labels, their runs and copies."""
+        return Costs(memory_bytes=300_000_000 + 40 * objects.largest_block(self.grid()))
+
+
+def count_block(block: Block, context: Context) -> Counters:
+    """Count the voxels of one block."""
+    settings = context.parsed(ConnectomeSettings)
+    source, _ = objects.labels_of(context.reads["labels"], settings)
+    found = tables.count_voxels(source.read(block.write), block.write.start)
+    file = Path(context.writes["fragments"]) / str(block.number)
+    provenance.write_atomically(file, found.tobytes())
+    return {"objects": len(found)}
+
+
+def run(
+    labels: str,
+    synapses: Path,
+    out: Path,
+    settings: ConnectomeSettings,
+    *,
+    skeletons: Path | None = None,
+    mapping: Path | None = None,
+    engine: Engine | None = None,
+    ledger: Ledger | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Make a connectome from a label volume and a table of synapses; returns figures.
+
+    skeletons: folder of `petavox skeletonize`, for cable and soma.  mapping: base id -> neuron.
+    Raises BadInput before any work if an input cannot be used.
+    """
+    began = time.monotonic()
+    base = tables.checked(read_table(synapses), tables.SYNAPSES, str(synapses))
+    edits = _mapping(mapping)
+    made = None if skeletons is None else _skeletons(skeletons)
+    if settings.plots:
+        plots.require()
+    source, _ = objects.labels_of(labels, settings)
+    with objects.work_folder(out, overwrite=overwrite, ledger=ledger) as (work, ledger):
+        first = ObjectCounts(
+            settings, reads={"labels": labels}, writes={"fragments": work / "fragments"}
+        )
+        run_stage(first, ledger=ledger, engine=engine, overwrite=True)
+        counts = np.zeros(0, tables.COUNTS)
+        for number in range(len(first.grid())):
+            data = (work / "fragments" / str(number)).read_bytes()
+            counts = tables.add_counts([counts, np.frombuffer(data, tables.COUNTS)])
+        things = wiring.objects_table(counts, source.voxel_size, made, settings.soma_radius_nm)
+        make_room(out, overwrite=True)
+        (out / "base").mkdir(parents=True)
+        state.begin(out)
+        pq.write_table(things, out / "base" / "objects.parquet")
+        pq.write_table(base, out / "base" / "synapses.parquet")
+        inputs = {"labels": labels, "synapses": str(synapses), "skeletons": str(skeletons)}
+        return _write(out, things, base, edits, mapping, settings, inputs, began)
+
+
+def update(out: Path, mapping: Path, *, plots: bool = False) -> dict[str, Any]:
+    """Make the tables of a connectome anew after edits, from its base tables; no image is read.
+
+    mapping: base id -> neuron, whole (not only what changed), Parquet or CSV.
+    """
+    began = time.monotonic()
+    state.require_complete(out)
+    edits = _mapping(mapping)
+    things = _base(out, "objects", tables.OBJECTS)
+    base = _base(out, "synapses", tables.SYNAPSES)
+    state.begin(out)
+    settings = ConnectomeSettings(plots=plots)
+    return _write(out, things, base, edits, mapping, settings, {"connectome": str(out)}, began)
+
+
+def ask(out: Path, text: str, *, table: str = "edges") -> pa.Table:
+    """Rows of a connectome's table for which the conditions hold, such as `pre=17, count>=3`."""
+    if table not in NAMES:
+        raise BadInput(f"table '{table}' is not one of {', '.join(NAMES)}.")
+    file = out / f"{table}.parquet"
+    if not file.exists():
+        raise BadInput(f"{out} is no connectome: it has no {file.name}.")
+    state.require_complete(out)
+    return query.query(pq.read_table(file), text)
+
+
+def read_table(path: Path) -> pa.Table:
+    """A table from Parquet or CSV. Raises BadInput for anything else."""
+    if not path.exists():
+        raise BadInput(f"there is no table {path}.")
+    try:
+        return pa_csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as e:
+        raise BadInput(f"{path} is neither Parquet nor CSV (.csv): {e}.") from None
+
+
+def _write(
+    out: Path,
+    things: pa.Table,
+    base: pa.Table,
+    edits: pa.Table | None,
+    mapping: Path | None,
+    settings: ConnectomeSettings,
+    inputs: dict[str, str],
+    began: float,
+) -> dict[str, Any]:
+    """All that follows from base tables and a mapping."""
+    made = wiring.assemble(things, base, edits)
+    for name in NAMES:
+        pq.write_table(getattr(made, name), out / f"{name}.parquet")
+    pq.write_table(exports.cave(made.synapses, base), out / "cave_synapses.parquet")
+    texts: dict[str, str | bytes] = {
+        "connectome.graphml": graph.graphml(made.neurons, made.edges),
+        "edges.csv": graph.edge_list(made.edges),
+    }
+    parts = exports.neuprint(made.neurons, made.synapses, made.edges)
+    texts |= {f"neuprint/{name}": data for name, data in parts.items()}
+    parts = exports.sonata(made.neurons, made.edges)
+    texts |= {f"sonata/{name}": data for name, data in parts.items()}
+    if settings.plots:
+        parts = plots.pictures(made.neurons, made.synapses, made.edges)
+        texts |= {f"plots/{name}": data for name, data in parts.items()}
+    for name, data in texts.items():
+        provenance.write_atomically(out / name, data)
+    counters = {
+        "neurons": made.neurons.num_rows,
+        "synapses": len(np.unique(made.synapses["id"].to_numpy())),
+        "partners": made.synapses.num_rows,
+        "edges": made.edges.num_rows,
+        "volume_um3": float(np.nansum(made.neurons["volume_nm3"].to_numpy())) / 1e9,
+    }
+    seconds = time.monotonic() - began
+    record = provenance.record(
+        "connectome",
+        settings=settings,
+        inputs=inputs | {"mapping": str(mapping)},
+        counters=counters,
+        seconds=seconds,
+    )
+    state.finish(out, record)
+    return counters | {"seconds": round(seconds, 2)}
+
+
+def _mapping(path: Path | None) -> pa.Table | None:
+    if path is None:
+        return None
+    edits = tables.checked(read_table(path), wiring.MAPPING, str(path))
+    wiring.mapped(pa.chunked_array([pa.array([], pa.uint64())]), edits)
+    return edits
+
+
+def _skeletons(folder: Path) -> pa.Table:
+    file = folder / "skeletons.parquet"
+    if not file.exists():
+        raise BadInput(f"{folder} holds no skeletons.parquet; make it by petavox skeletonize.")
+    state.require_complete(folder)
+    return pq.read_table(file)
+
+
+def _base(out: Path, name: str, schema: pa.Schema) -> pa.Table:
+    file = out / "base" / f"{name}.parquet"
+    if not file.exists():
+        raise BadInput(f"{out} is no connectome that can be updated: it has no base/{file.name}.")
+    return tables.checked(pq.read_table(file), schema, str(file))
