@@ -130,7 +130,7 @@ def _pair(
         a, am = (_cut(t, corner, s.patch) for t in (f, fm))
         wide = [[c - s.reach for c in yx] for yx in corner]
         b, bm = (_cut(t, wide, s.patch + 2 * s.reach) for t in (g, gm))
-        score, cover = _masked_ncc(a, am, b, bm, s)
+        score, cover = _ncc(a, am, b, bm, s)
         at, best, lead = _peaks(score)
         for m, (i, j) in enumerate(part):
             covered[i, j] = cover[m] >= s.least_cover
@@ -147,10 +147,48 @@ def _cut(image: torch.Tensor, corners: list[list[int]], size: int) -> torch.Tens
     return torch.stack([image[y : y + size, x : x + size] for y, x in corners])
 
 
-def _masked_ncc(
+def _ncc(
     a: torch.Tensor, am: torch.Tensor, b: torch.Tensor, bm: torch.Tensor, s: ShiftSettings
 ) -> tuple[torch.Tensor, NDArray[np.float32]]:
     """Correlation (m, 2r+1, 2r+1) at every shift in reach, and the overlap's share at none."""
+    whole = (am.amin((1, 2)) > 0) & (bm.amin((1, 2)) > 0)
+    span = 2 * s.reach + 1
+    score = torch.empty((len(a), span, span), device=a.device)
+    cover = np.ones(len(a), np.float32)
+    if whole.any():
+        score[whole] = _plain_ncc(a[whole], b[whole], s)
+    if not whole.all():
+        rest = ~whole
+        score[rest], cover[rest.cpu().numpy()] = _masked_ncc(
+            a[rest], am[rest], b[rest], bm[rest], s
+        )
+    return score, cover
+
+
+def _plain_ncc(a: torch.Tensor, b: torch.Tensor, s: ShiftSettings) -> torch.Tensor:
+    """The same where all is valid, in 3 transforms instead of 12: window sums of b by integrals."""
+    size, span, n = b.shape[-1], 2 * s.reach + 1, float(s.patch**2)
+    a = a - a.mean((1, 2), keepdim=True)
+    b = b - b.mean((1, 2), keepdim=True)
+    top = torch.fft.irfft2(
+        torch.fft.rfft2(a, (size, size)).conj() * torch.fft.rfft2(b), (size, size)
+    )[:, :span, :span]
+
+    def windows(t: torch.Tensor) -> torch.Tensor:
+        total = torch.nn.functional.pad(t.cumsum(1).cumsum(2), (1, 0, 1, 0))
+        p = s.patch
+        return total[:, p:, p:] - total[:, :-p, p:] - total[:, p:, :-p] + total[:, :-p, :-p]
+
+    va = (a * a).sum((1, 2))[:, None, None]
+    vb = (windows(b * b) - windows(b) ** 2 / n).clamp_min(0)
+    fit = (va > 1e-3 * n) & (vb > 1e-3 * n)
+    return torch.where(fit, top / torch.sqrt(va * vb).clamp_min(1e-6), -1.0).clamp(-1, 1)
+
+
+def _masked_ncc(
+    a: torch.Tensor, am: torch.Tensor, b: torch.Tensor, bm: torch.Tensor, s: ShiftSettings
+) -> tuple[torch.Tensor, NDArray[np.float32]]:
+    """The same where parts of the patches are not valid."""
     size, span = b.shape[-1], 2 * s.reach + 1
 
     def spectrum(t: torch.Tensor) -> torch.Tensor:
