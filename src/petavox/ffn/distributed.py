@@ -1,0 +1,177 @@
+"""Ranks: who am I, how many are we, and how to speak to one another.
+
+What it is: the place of a process among the processes of one training, found in the environment
+that torchrun, mpiexec (MPICH, PALS, Open MPI, Intel MPI) or srun gives it; and the process group.
+What it is not: the training itself.
+
+One rank drives one device. A card that shows two tiles as two devices has two ranks and still
+counts as one device for the batch: `tiles_per_device` says so, and nothing is doubled silently.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed as dist
+
+from petavox.errors import BadInput, WorkFailed
+
+# (launcher, rank, ranks, rank on this node); the first whose rank and ranks are set is taken
+_LAUNCHERS = (
+    ("torchrun", ("RANK",), ("WORLD_SIZE",), ("LOCAL_RANK",)),
+    (
+        "mpiexec",
+        ("PMI_RANK", "PMIX_RANK"),
+        ("PMI_SIZE",),
+        ("PALS_LOCAL_RANKID", "MPI_LOCALRANKID", "PMI_LOCAL_RANK"),
+    ),
+    (
+        "mpiexec (Open MPI)",
+        ("OMPI_COMM_WORLD_RANK",),
+        ("OMPI_COMM_WORLD_SIZE",),
+        ("OMPI_COMM_WORLD_LOCAL_RANK",),
+    ),
+    ("srun", ("SLURM_PROCID",), ("SLURM_NTASKS",), ("SLURM_LOCALID",)),
+)
+BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
+"""Kind of device -> how its ranks speak."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process among `ranks`; `local` is its number on its node."""
+
+    rank: int = 0
+    ranks: int = 1
+    local: int = 0
+    launcher: str = "none"
+
+    @property
+    def leads(self) -> bool:
+        """True for the one rank that writes, validates and talks."""
+        return self.rank == 0
+
+
+def place_in(environment: Mapping[str, str]) -> Place:
+    """The place of a process, from its environment variables.
+
+    Raises BadInput if a launcher's variables contradict one another, or if there are several
+    ranks and no MASTER_ADDR.
+    """
+
+    def first(names: tuple[str, ...]) -> int | None:
+        given = next((environment[n] for n in names if environment.get(n)), None)
+        try:
+            return None if given is None else int(given)
+        except ValueError:
+            raise BadInput(f"environment variable {names[0]} is '{given}', not a number.") from None
+
+    for launcher, rank_names, ranks_names, local_names in _LAUNCHERS:
+        rank, ranks = first(rank_names), first(ranks_names)
+        if rank is None or ranks is None:
+            continue
+        if launcher == "srun" and "SLURM_STEP_ID" not in environment:
+            continue  # an allocation, but not started by srun: one process
+        if not 0 <= rank < ranks:
+            raise BadInput(f"{launcher} gives rank {rank} of {ranks}; ranks are 0 to {ranks - 1}.")
+        if ranks > 1 and not environment.get("MASTER_ADDR"):
+            raise BadInput(
+                f"{launcher} started {ranks} ranks, but MASTER_ADDR is not set: export the name of "
+                "the first node (job scripts by `petavox train --write-job` do)."
+            )
+        local = first(local_names)
+        return Place(rank, ranks, rank if local is None else local, launcher)
+    return Place()
+
+
+def batch_of_rank(batch: int, tiles_per_device: int) -> int:
+    """Fields of view in the batch of one rank, for `batch` on one device (one card)."""
+    if batch % tiles_per_device:
+        raise BadInput(
+            f"batch is {batch} for each device, but a device has {tiles_per_device} tiles with a "
+            f"rank each: make batch a multiple of {tiles_per_device}."
+        )
+    return batch // tiles_per_device
+
+
+def own_device(kind: str, place: Place) -> torch.device:
+    """The device of this rank: its own card or tile, the processor, or the one named."""
+    name = kind.partition(":")[0]
+    if name not in ("cuda", "xpu") or ":" in kind or place.ranks == 1:
+        return torch.device(kind)
+    module = torch.cuda if name == "cuda" else torch.xpu
+    count = module.device_count()
+    if count > 1 and place.local >= count:
+        raise BadInput(
+            f"rank {place.rank} is number {place.local} on its node, but there are only {count} "
+            f"{name} devices: start {count} ranks on each node."
+        )
+    device = torch.device(name, place.local if count > 1 else 0)
+    module.set_device(device)
+    return device
+
+
+@contextmanager
+def joined(
+    place: Place, kind: str = "cpu", *, timeout_s: float = 1800, address: str | None = None
+) -> Iterator[None]:
+    """All ranks meet here before work and part after it; nothing is done for a single rank.
+
+    address: where they meet, `tcp://host:port`; without it MASTER_ADDR and MASTER_PORT say.
+    timeout_s: a rank that is silent for so long is given up; it must exceed a validation.
+    """
+    if place.ranks == 1:
+        yield
+        return
+    name = kind.partition(":")[0]
+    os.environ.setdefault("MASTER_PORT", "29531")
+    where = address or f"tcp://{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    try:
+        dist.init_process_group(
+            BACKENDS.get(name, "gloo"),
+            init_method=where,
+            rank=place.rank,
+            world_size=place.ranks,
+            timeout=datetime.timedelta(seconds=timeout_s),
+        )
+    except (RuntimeError, ValueError) as e:
+        raise WorkFailed(
+            f"rank {place.rank} could not meet the other {place.ranks - 1} ranks at {where}: {e}"
+        ) from None
+    try:
+        yield
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def losses_told(place: Place, resume: str) -> Iterator[None]:
+    """Turn the failure that a lost rank causes in the others into one clear sentence.
+
+    resume: what to do, such as a command line.
+    """
+    try:
+        yield
+    except (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError) as e:
+        raise _lost(place, resume, e) from None
+    except RuntimeError as e:
+        if place.ranks > 1 and any(s in str(e) for s in _SIGNS):
+            raise _lost(place, resume, e) from None
+        raise
+
+
+_SIGNS = ("gloo", "Gloo", "NCCL", "ProcessGroup", "Connection closed", "Connection reset")
+
+
+def _lost(place: Place, resume: str, error: Exception) -> WorkFailed:
+    said = " ".join(str(error).split())[:160]
+    return WorkFailed(
+        f"a rank was lost: rank {place.rank} of {place.ranks} no longer reaches the others "
+        f"({said}). The last checkpoint is whole; {resume}."
+    )

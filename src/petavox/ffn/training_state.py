@@ -1,0 +1,126 @@
+"""Checkpoints of a training: all of its state in a folder that is there whole or not at all.
+
+    checkpoints/step-00004000/
+        state.safetensors      weights, running mean, optimiser; facts as JSON in the header
+        feeder-00000.safetensors   live patches and counters of each feeder
+
+What it is: writing by all ranks, finding the newest, reading. No pickle is written or loaded.
+What it is not: a model file; petavox.ffn.trainer.export_checkpoint makes one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from petavox.errors import BadInput
+from petavox.provenance import write_atomically
+
+FORMAT = "petavox-training-1"
+STATE = "state.safetensors"
+_NAME = re.compile(r"step-(\d+)")
+
+
+def folder_of(root: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return root / f"step-{step:08d}"
+
+
+def partial_of(root: Path, step: int) -> Path:
+    """Where it is being written."""
+    return root / f".step-{step:08d}.partial"
+
+
+def newest(root: Path) -> Path | None:
+    """The latest whole checkpoint in a folder; None if there is none."""
+    found = [p for p in root.glob("step-*") if _NAME.fullmatch(p.name) and (p / STATE).is_file()]
+    return max(found, key=lambda p: int(p.name.removeprefix("step-")), default=None)
+
+
+def write_feeder(folder: Path, number: int, arrays: Mapping[str, np.ndarray]) -> None:
+    """One feeder's live patches, into the folder being written."""
+    plain = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    write_atomically(folder / f"feeder-{number:05d}.safetensors", save_arrays(plain))
+
+
+def read_feeder(folder: Path, number: int) -> dict[str, np.ndarray]:
+    """One feeder's live patches."""
+    path = folder / f"feeder-{number:05d}.safetensors"
+    with _opened(path, "np") as f:
+        return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (not a dict)
+
+
+def publish(root: Path, step: int, keep: int) -> Path:
+    """Give a folder that is written by all its final name; keep only the newest `keep`."""
+    final = folder_of(root, step)
+    if final.exists():
+        shutil.rmtree(final)
+    partial_of(root, step).rename(final)
+    old = sorted(p for p in root.glob("step-*") if _NAME.fullmatch(p.name))
+    for path in old[:-keep]:
+        shutil.rmtree(path)
+    for path in root.glob(".step-*.partial"):
+        shutil.rmtree(path, ignore_errors=True)
+    return final
+
+
+def write_state(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Weights, running mean and optimiser, into the folder being written."""
+    plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    header = {"format": FORMAT, "facts": json.dumps(facts, default=str)}
+    write_atomically(folder / STATE, save_tensors(plain, metadata=header))
+
+
+def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and facts of a checkpoint. Raises BadInput if it is none, or truncated."""
+    path = folder / STATE
+    with _opened(path, "pt") as f:
+        header = f.metadata() or {}
+        if header.get("format") != FORMAT:
+            raise BadInput(f"{path} is no checkpoint of a petavox training.")
+        return {name: f.get_tensor(name) for name in f.keys()}, json.loads(  # noqa: SIM118
+            header["facts"]
+        )
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as tensors, named by the place of the parameter."""
+    state = optimiser.state_dict()["state"]
+    return {
+        f"optimiser.{i}.{name}": value
+        for i, entries in state.items()
+        for name, value in entries.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Take up a saved state."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimiser."):
+            _, place, name = key.split(".", 2)
+            state.setdefault(int(place), {})[name] = value
+    whole = optimiser.state_dict()
+    whole["state"] = state
+    optimiser.load_state_dict(whole)
+
+
+def _opened(path: Path, framework: str) -> Any:
+    if not path.is_file():
+        raise BadInput(f"there is no file {path}; it belongs to a checkpoint.")
+    try:
+        return safe_open(str(path), framework=framework, device="cpu")
+    except (SafetensorError, OSError) as e:
+        raise BadInput(f"{path} is damaged ({e}); use an older checkpoint.") from None
