@@ -98,7 +98,7 @@ class Votes(Stage):
         """Two slabs of labels and their sorting."""
         n = Box((0, 0, 0), self.grid().block).grown(self.grid().context).size
         return Costs(
-            memory_bytes=60 * n + (96 << 20), read_bytes=8 * n, write_bytes=1 << 20, files=2
+            memory_bytes=60 * n + (96 << 20), read_bytes=8 * n, write_bytes=1 << 20, files=3
         )
 
 
@@ -130,7 +130,7 @@ def vote_block(block: Block, context: Context) -> Counters:
             ids = touching(plane, min_voxels=settings.min_contact)
             contacts.append((ids, np.isin(ids, mine[links.accepted])))
     links = Links.joined(found)
-    ids = source.own(block)
+    ids, voxels = source.own(block)
     folder = context.writes["links"]
     tables.write(tables.part(folder, block.number, "links"), links.columns())
     tables.write(
@@ -140,6 +140,7 @@ def vote_block(block: Block, context: Context) -> Counters:
             "linked": np.concatenate([c[1] for c in contacts] or [np.zeros(0, bool)]),
         },
     )
+    tables.write(tables.part(folder, block.number, "objects"), {"id": ids, "voxels": voxels})
     return {
         "faces": faces,
         "objects": len(ids),
@@ -180,10 +181,10 @@ class _Source:
             stop[axis] = start[axis] + 1
         return self.ids(block, Box(zyx(start), zyx(stop)))
 
-    def own(self, block: Block) -> np.ndarray:
-        """Ids in a block's write box."""
-        ids = np.unique(self.ids(block, block.write))
-        return ids[ids != 0]
+    def own(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        """Ids in a block's write box, and their voxels there."""
+        ids, voxels = np.unique(self.ids(block, block.write), return_counts=True)
+        return ids[ids != 0], voxels[ids != 0].astype(np.int64)
 
 
 def reconcile(
@@ -275,7 +276,6 @@ def _proof(
         loose.append(np.unique(ids[~linked]))
     reach = np.unique(np.concatenate(all_ids))
     cut = np.unique(np.concatenate(loose))
-    merged = 0
     for a, b in union.accepted():
         _require(
             bool(np.array_equal(final_ids(lookup, a), final_ids(lookup, b))),
@@ -283,11 +283,9 @@ def _proof(
         )
     second = union.links <= votes.settings.proof_links
     if second:
-        merged = _second_opinion(union, lookup)
-    else:
-        merged = sum(int((roots != ids).sum()) for ids, roots in union.lookups())
+        _second_opinion(union, lookup)
     fragments = int(sums["objects"])
-    final = fragments - merged
+    final = _count_final(votes.writes["links"], len(grid), lookup)
     cut_final = np.unique(final_ids(lookup, cut))
     return {
         "blocks": len(grid),
@@ -310,11 +308,28 @@ def _proof(
     }
 
 
-def _second_opinion(union: PartitionedUnion, lookup: Path) -> int:
-    """Merge all links again, shuffled and at once; compare; gives the number of merges."""
+def _count_final(links: str, blocks: int, lookup: Path) -> int:
+    """Distinct final ids in the write boxes; holds one number for each merged object."""
+    merged = np.zeros(0, np.uint64)
+    unchanged = 0
+    for columns in tables.parts(links, blocks, "objects"):
+        final = final_ids(lookup, columns["id"])
+        same = final == columns["id"]
+        unchanged += int(same.sum())
+        merged = np.union1d(merged, final[~same])
+    # the smallest member may lie in the context of its block only: then it was not counted
+    there = 0
+    for columns in tables.parts(links, blocks, "objects"):
+        same = final_ids(lookup, columns["id"]) == columns["id"]
+        there += int(np.isin(columns["id"][same], merged).sum())
+    return unchanged + len(merged) - there
+
+
+def _second_opinion(union: PartitionedUnion, lookup: Path) -> None:
+    """Merge all links again, shuffled and at once, and compare."""
     pieces = list(union.accepted())
     if not pieces:
-        return 0
+        return
     a = np.concatenate([p[0] for p in pieces])
     b = np.concatenate([p[1] for p in pieces])
     order = np.random.default_rng(0).permutation(len(a))
@@ -326,7 +341,6 @@ def _second_opinion(union: PartitionedUnion, lookup: Path) -> int:
     changed = [ids for ids, _ in union.lookups()]
     known = np.concatenate(changed) if changed else np.zeros(0, np.uint64)
     _require(bool(np.isin(known, ids).all()), "an object was merged without a link")
-    return int((ids != roots).sum())
 
 
 def _require(holds: bool, what: str) -> None:
