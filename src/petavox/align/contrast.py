@@ -149,12 +149,15 @@ class TileTables:
             return edges
         share = counts / n
         limit = self.clip / self.bins
-        # what is clipped is spread over all bins; a few rounds, as it may clip again
-        for _ in range(8):
-            over = np.maximum(share - limit, 0).sum()
-            share = np.minimum(share, limit) + over / self.bins
-            if over < 1e-6:
-                break
+        # what is clipped is spread evenly, again under the limit: min(share + t, limit) sums to 1
+        low, high = 0.0, limit
+        for _ in range(40):
+            middle = (low + high) / 2
+            if np.minimum(share + middle, limit).sum() < 1:
+                low = middle
+            else:
+                high = middle
+        share = np.minimum(share + high, limit)
         rise = np.concatenate([[0.0], np.cumsum(share)])
         return rise / rise[-1] * (self.levels - 1)
 

@@ -70,7 +70,7 @@ class DamageSettings(Settings):
     dust_depth: float = 2.3
     dust_nm: float = 60.0
     dust_max_um2: float = 1.5
-    dust_rim: float = 1.2
+    dust_rim: float = 1.3
     flat_um2: float = 0.04
     empty_um2: float = 1.5
     empty_texture: float = 0.3
@@ -161,6 +161,9 @@ def find(small: Reduced, pixel_nm: float, settings: DamageSettings | None = None
             Finding(kind, box, round(float(part.sum()) * um2, 4), round(float(score), 3))
         )
 
+    if small.mean.size == 0:
+        none = np.zeros(small.mean.shape, bool)
+        return Damage(none, none, none.astype(np.uint8), (), small.factor, small.shape)
     flat = _flat(small, max(1, round(s.flat_um2 / um2)))
     for number, where, label in parts(flat):
         here = label[where] == number
