@@ -14,6 +14,7 @@ weights and optimiser stay float32.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,9 @@ from petavox.ffn.schedule import OptimiserSettings, mean_decay_at, optimiser, ra
 from petavox.ffn.walks import WalkSettings
 from petavox.settings import Settings
 from petavox.space import zyx
+
+# what cannot change when a training is resumed: it would be another one
+_FIXED = ("seed", "batch", "live", "tiles_per_device", "examples", "walk", "augment")
 
 
 class TrainerSettings(Settings):
@@ -136,6 +140,8 @@ class Trainer:
             network = cast(nn.Module, torch.compile(network))
         if self.place.ranks > 1:
             ids = [self.device] if self.device.type != "cpu" else None
+            # the last layer's 1x1x1 weights are the same in any memory order
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view")
             network = DistributedDataParallel(network, device_ids=ids)
         return network
 
@@ -245,6 +251,13 @@ class Trainer:
                 f"checkpoint {folder} is of another model than the settings describe; resume with "
                 "the settings it was started with, or start anew with --init."
             )
+        now, then = self.settings.model_dump(mode="json"), facts["settings"]
+        for key in _FIXED:
+            if now[key] != then[key]:
+                raise BadInput(
+                    f"{key} is {now[key]} but checkpoint {folder} was made with {then[key]}; "
+                    "resume with the settings it was started with."
+                )
         self.network.load_state_dict(_part(tensors, "network."))
         if self.mean is not None:
             mean = _part(tensors, "mean.") or _part(tensors, "network.")

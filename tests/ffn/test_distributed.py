@@ -1,0 +1,176 @@
+"""Ranks: where a process stands, two ranks against one, and a rank that is lost."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from petavox.errors import BadInput
+from petavox.ffn.distributed import Place, batch_of_rank, own_device, place_in
+from petavox.ffn.trainer import Trainer
+from tests.ffn.training_helpers import SPEC, slabs, small
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, Place()),
+        (
+            {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "a"},
+            Place(3, 8, 1, "torchrun"),
+        ),
+        (
+            {"PMI_RANK": "5", "PMI_SIZE": "24", "PALS_LOCAL_RANKID": "5", "MASTER_ADDR": "a"},
+            Place(5, 24, 5, "mpiexec"),
+        ),
+        (
+            {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MASTER_ADDR": "a"},
+            Place(1, 2, 1, "mpiexec"),
+        ),
+        (
+            {
+                "OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4",
+                "OMPI_COMM_WORLD_LOCAL_RANK": "0", "MASTER_ADDR": "a",
+            },
+            Place(2, 4, 0, "mpiexec (Open MPI)"),
+        ),
+        (
+            {
+                "SLURM_PROCID": "6", "SLURM_NTASKS": "8", "SLURM_LOCALID": "2",
+                "SLURM_STEP_ID": "0", "MASTER_ADDR": "a",
+            },
+            Place(6, 8, 2, "srun"),
+        ),
+        # inside an allocation, but not started by srun
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, Place()),
+    ],
+)  # fmt: skip
+def test_place_from_the_environment_of_a_launcher(environment, expected):
+    assert place_in(environment) == expected
+
+
+def test_impossible_places_are_refused():
+    with pytest.raises(BadInput, match="MASTER_ADDR"):
+        place_in({"PMI_RANK": "0", "PMI_SIZE": "2"})
+    with pytest.raises(BadInput, match="rank 2 of 2"):
+        place_in({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a"})
+    with pytest.raises(BadInput, match="not a number"):
+        place_in({"RANK": "x", "WORLD_SIZE": "2"})
+
+
+def test_the_batch_counts_devices_not_tiles():
+    assert batch_of_rank(4, 1) == 4
+    assert batch_of_rank(4, 2) == 2
+    with pytest.raises(BadInput, match="multiple of 2"):
+        batch_of_rank(3, 2)
+    # two tiles of one card: the learning rate is that of one device
+    t = Trainer(SPEC, [slabs()], small(tiles_per_device=2), feeders=2)
+    assert t.devices == 1
+    assert sum(f.batch_size for f in t.feeders) == 2
+
+
+def test_a_processor_is_its_own_device():
+    assert own_device("cpu", Place(1, 2, 1)) == torch.device("cpu")
+
+
+RANK = """
+import os, sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+torch.set_num_threads(1)
+from petavox.ffn.distributed import joined, losses_told, place_in
+from petavox.ffn.trainer import Trainer
+from tests.ffn.training_helpers import SPEC, slabs, small
+
+place, out, how = place_in(os.environ), Path(sys.argv[1]), sys.argv[2]
+with joined(place, timeout_s=60), losses_told(place, "start again with --resume"):
+    t = Trainer(SPEC, [slabs()], small(optimiser={"kind": "sgd", "rate": 0.01}), place=place)
+    if how == "lose":
+        t.step()
+        if place.rank == 1:
+            os._exit(9)
+        for _ in range(1000):
+            t.step()
+    for _ in range(4):
+        t.step()
+    before = {f"before.{k}": v.clone() for k, v in t.network.state_dict().items()}
+    t.gradients(t.feeders[0].batch())
+    grads = {f"grad.{k}": p.grad.clone() for k, p in t.network.named_parameters()}
+    t.step()
+    if place.leads:
+        every = {**before, **grads, **t.network.state_dict()}
+        save_file({k: v.contiguous() for k, v in every.items()}, out / "state.safetensors")
+    t.save(out / "checkpoints")
+"""
+
+
+def ranks(out: Path, how: str) -> list[subprocess.CompletedProcess]:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    running = []
+    for rank in range(2):
+        environment = os.environ | {
+            "PMI_RANK": str(rank), "PMI_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+        running.append(
+            subprocess.Popen(
+                [sys.executable, "-c", RANK, str(out), how],
+                env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+        )  # fmt: skip
+    done = []
+    for process in running:
+        text, errors = process.communicate(timeout=120)
+        done.append(subprocess.CompletedProcess(process.args, process.returncode, text, errors))
+    return done
+
+
+def test_two_ranks_equal_one_rank_with_the_doubled_batch(tmp_path):
+    for process in ranks(tmp_path, "train"):
+        assert process.returncode == 0, process.stderr
+    found = load_file(tmp_path / "state.safetensors")
+    torch.set_num_threads(1)
+    # two feeders on one rank: the same examples as one feeder on each of two ranks, and the
+    # learning rate of two devices
+    one = Trainer(SPEC, [slabs()], small(optimiser={"kind": "sgd", "rate": 0.01}), feeders=2)
+    assert one.devices == 2
+    for _ in range(4):
+        one.step()
+    close = {"rtol": 1e-4, "atol": 1e-6}
+    for name, tensor in one.network.state_dict().items():
+        torch.testing.assert_close(found[f"before.{name}"], tensor, **close)
+    batches = [f.batch() for f in one.feeders]
+    one.gradients(type(batches[0])(*(torch.cat([torch.from_numpy(x) for x in parts]).numpy()
+                                     for parts in zip(*batches, strict=True))))  # fmt: skip
+    for name, parameter in one.network.named_parameters():
+        assert parameter.grad is not None
+        torch.testing.assert_close(found[f"grad.{name}"], parameter.grad, **close)
+    one.step()
+    for name, tensor in one.network.state_dict().items():
+        torch.testing.assert_close(found[name], tensor, **close)
+    # both ranks' live patches are in the one checkpoint, and one rank with two feeders takes it up
+    (folder,) = (tmp_path / "checkpoints").iterdir()
+    assert len(list(folder.glob("feeder-*.safetensors"))) == 2
+    again = Trainer(SPEC, [slabs()], small(optimiser={"kind": "sgd", "rate": 0.01}), feeders=2)
+    again.restore(folder)
+    assert again.step()["loss"] == pytest.approx(one.step()["loss"], rel=1e-4)
+
+
+def test_a_lost_rank_ends_the_others_with_a_clear_line(tmp_path):
+    first, second = ranks(tmp_path, "lose")
+    assert second.returncode == 9
+    assert first.returncode != 0
+    last = first.stderr.strip().splitlines()[-1]
+    assert "a rank was lost" in last
+    assert "start again with --resume" in last
