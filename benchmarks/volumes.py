@@ -10,6 +10,7 @@ What it is not: a test of storage.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -104,6 +105,7 @@ def measure(folder: Path, kind: str, values: np.ndarray, format: str) -> None:
         random_64_cube_ms=round(1e3 * random, 2),
         stored_mb=round(sum(p.stat().st_size for p in files) / 1e6, 2),
         files=len(files),
+        load=round(os.getloadavg()[0], 1),
     )
 
 

@@ -225,3 +225,16 @@ def test_precomputed_metadata_are_xyz(tmp_path):
     assert scale["voxel_offset"] == [5, -3, 2]
     assert scale["encoding"] == "compressed_segmentation"
     assert scale["sharding"]["@type"] == "neuroglancer_uint64_sharded_v1"
+
+
+def test_relative_paths_and_links_are_followed(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path / "here")
+    box = Box((0, 0, 0), (2, 3, 4))
+    v = create("../link/v", box=box, voxel_size=(8, 8, 8), dtype="uint8", kind="image")
+    v.write(box, np.full(box.shape, 7, np.uint8))
+    finish(v, {})
+    assert (pv.open(tmp_path / "real/v").read() == 7).all()
+    assert (pv.open("../real/v").read() == 7).all()

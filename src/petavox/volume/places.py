@@ -55,7 +55,7 @@ def kvstore(path: str | Path) -> dict[str, Any] | str:
     text = named(path)
     if is_url(text):
         return f"{text}/"
-    return {"driver": "file", "path": f"{Path(text).absolute()}/"}
+    return {"driver": "file", "path": f"{Path(text).resolve()}/"}  # it refuses ".."
 
 
 @functools.cache
