@@ -74,11 +74,16 @@ class Canvas:
         self.seed = np.full(shape, np.nan, np.float32)
         self.segmentation = np.zeros(shape, np.int32)
         self.leaked: np.ndarray | None = None
+        """(z, y, x) bool: where objects leaked; no object starts there."""
+        self.probability = np.zeros(shape, np.uint8) if settings.keep_probability else None
+        """0 where there is no object, else 1 + floor(254 x probability)."""
         self.origins: dict[int, Origin] = {}
         self.counters: Counter[str] = Counter()
         self.next_id = 1
+        self.seeds = np.zeros((0, 3), np.int64)
+        """Seed points in the order to try; a state is only good with the same ones."""
         self.next_seed = 0
-        """Place in the list of seeds of the next one to try."""
+        """Place in `seeds` of the next one to try."""
         self.growth: Growth | None = None
         """The object under way; None between objects."""
         self.last: Growth | None = None
@@ -190,16 +195,13 @@ class Canvas:
 
     # -- all objects -----------------------------------------------------------------------
 
-    def segment_all(self, seeds: np.ndarray, watcher: Watcher | None = None) -> None:
-        """Try every seed from `next_seed` on, after finishing an object under way.
-
-        seeds: (n, 3) int64, zyx, in the order to try.
-        """
+    def segment_all(self, watcher: Watcher | None = None) -> None:
+        """Try every seed from `next_seed` on, after finishing an object under way."""
         if self.growth is not None:
             self._settle(self.go_on(self.growth, watcher))
             self.next_seed += 1
-        while self.next_seed < len(seeds):
-            start = zyx(seeds[self.next_seed].tolist())
+        while self.next_seed < len(self.seeds):
+            start = zyx(self.seeds[self.next_seed].tolist())
             if self._may_begin(start):
                 self._settle(self.grow(start, watcher))
             self.next_seed += 1
@@ -239,6 +241,9 @@ class Canvas:
             self._mark(start, "objects_too_small")
             return
         there[mask] = self.next_id
+        if self.probability is not None:
+            likely = 1 / (1 + np.exp(-self.seed[here][mask]))
+            self.probability[here][mask] = 1 + np.floor(254 * likely).astype(np.uint8)
         self.origins[self.next_id] = Origin(
             seed=start,
             fovs=growth.fovs,

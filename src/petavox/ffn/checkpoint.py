@@ -30,6 +30,8 @@ def state_of(canvas: Canvas) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {"segmentation": canvas.segmentation}
     if canvas.leaked is not None:
         arrays["leaked"] = np.packbits(canvas.leaked)
+    if canvas.probability is not None:
+        arrays["probability"] = canvas.probability
     growth = canvas.growth
     if growth is not None:
         simple = dataclasses.asdict(growth)
@@ -52,6 +54,8 @@ def restore(canvas: Canvas, arrays: dict[str, np.ndarray]) -> None:
     if "leaked" in arrays:
         bits = np.unpackbits(arrays["leaked"], count=canvas.segmentation.size)
         canvas.leaked = bits.astype(bool).reshape(canvas.shape)
+    if canvas.probability is not None:
+        canvas.probability[...] = arrays["probability"]
     if facts["growth"] is not None:
         kept = facts["growth"]
         for name in ("start", "low", "high"):

@@ -24,7 +24,7 @@ log = logging.getLogger("petavox")
 
 
 def device_of(name: str) -> torch.device:
-    """The torch device called `name`: cpu, cuda, cuda:1, xpu, mps, ..."""
+    """The torch device called `name`: cpu, cuda, cuda:1, xpu, mps; auto takes the best present."""
     kind = name.partition(":")[0]
     present: dict[str, Callable[[], bool]] = {
         "cpu": lambda: True,
@@ -32,8 +32,12 @@ def device_of(name: str) -> torch.device:
         "xpu": torch.xpu.is_available,
         "mps": torch.backends.mps.is_available,
     }
+    if name == "auto":
+        best = next(k for k in ("cuda", "xpu", "mps", "cpu") if present[k]())
+        log.info("device %s: the best this machine has", best)
+        return torch.device(best)
     if kind not in present:
-        raise BadInput(f"device '{name}' is not one of {', '.join(present)}.")
+        raise BadInput(f"device '{name}' is not one of auto, {', '.join(present)}.")
     if not present[kind]():
         here = ", ".join(k for k, f in present.items() if f())
         raise MissingDevice(

@@ -37,6 +37,8 @@ class FloodSettings(Settings):
     """Leak guard: an object over this share of the subvolume's voxels is stopped and left out."""
     max_box_share: float = Field(1.0, gt=0, le=1)
     """Leak guard: the same for the share of its bounding box."""
+    keep_probability: bool = False
+    """Also keep the object probability of every labelled voxel, in 255 steps."""
 
 
 @dataclass

@@ -1,0 +1,380 @@
+"""Segment: flood one subvolume of an image volume.
+
+What it is: the join of petavox.ffn to volumes, files and a person waiting: inputs checked before
+any work, progress, a checkpoint in mid-flood with exact resume, labels with their provenance.
+What it is not: the algorithm, or the cutting of a large volume into subvolumes.
+
+While it runs, `OUT.unfinished` holds the request and the checkpoint; `OUT` appears when the labels
+are whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import logging
+import os
+import shutil
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from petavox.errors import AlreadyExists, BadInput
+from petavox.ffn.canvas import Canvas
+from petavox.ffn.checkpoint import state_of
+from petavox.ffn.devices import device_of, fastest_precision, step_seconds
+from petavox.ffn.flood import SeedSettings, flood
+from petavox.ffn.growth import FloodSettings, Growth
+from petavox.ffn.model import Model, load_model
+from petavox.ffn.predictor import Predictor
+from petavox.ffn.restrict import Restrictor
+from petavox.progress import Progress
+from petavox.provenance import digest, record, write_json
+from petavox.settings import BoxSetting, Settings
+from petavox.space import Box
+from petavox.stages.sampling import sampled
+from petavox.volume import Kind, Volume
+from petavox.volume import open as open_volume
+from petavox.volume.opening import create, finish
+
+log = logging.getLogger("petavox")
+
+
+class SegmentSettings(Settings):
+    """A request to flood one subvolume."""
+
+    box: BoxSetting | None = None
+    """The subvolume, voxels; None: all of the image."""
+    flood: FloodSettings = Field(default_factory=FloodSettings)
+    seeds: SeedSettings = Field(default_factory=SeedSettings)
+    device: str = "auto"
+    precision: Literal["auto", "f32", "bf16"] = "auto"
+    """auto: bf16 where a short measurement finds it faster here."""
+    mask: str | None = None
+    """Volume, nonzero where no field of view may be centred."""
+    seed_mask: str | None = None
+    """Volume, nonzero where no object may start."""
+    shift: tuple[str, str] | None = None
+    """Two volumes: in-plane displacement along y and along x, in voxels."""
+    shift_threshold: float = Field(default=4.0, gt=0)
+    points: str | None = None
+    """For the seed policy points: origins.json of an earlier run, or a CSV of z,y,x voxels."""
+    earlier: str | None = None
+    """Labels of an earlier pass over the same box: obstacles whose ids are kept."""
+    checkpoint_every: float = Field(default=60.0, ge=0)
+    """Seconds between checkpoints in mid-flood."""
+
+
+def segment(
+    image: str | Path,
+    out: str | Path,
+    model: str | Path,
+    settings: SegmentSettings | None = None,
+    *,
+    voxel_size: tuple[float, float, float] | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Flood one subvolume of the image at `image` into the labels volume `out`.
+
+    Goes on from `OUT.unfinished` if that holds the same request on the same voxels. Returns the
+    figures of the run. Raises BadInput before any work if something cannot be used.
+    """
+    settings, out = settings or SegmentSettings(), Path(out)
+    if out.exists() and not overwrite:
+        raise AlreadyExists(f"{out} is there already; choose another name, or pass --overwrite.")
+    loaded = load_model(model)
+    device = device_of(settings.device)
+    volume = open_volume(image, voxel_size=voxel_size)
+    box = _box(volume, settings.box, loaded)
+    raw = volume.read(box)
+    points = None if settings.points is None else _points(settings.points, box)
+    restrictor = _restrictor(settings, box, volume)
+    ids, earlier = _earlier(settings.earlier, box, volume)
+    request = {
+        "settings": settings.model_dump(mode="json", exclude={"checkpoint_every", "device"}),
+        "box": str(box),
+        "model": loaded.digest,
+        "image": digest(raw.tobytes()),
+    }
+    work = out.with_name(out.name + ".unfinished")
+    with _workplace(work, request, overwrite=overwrite) as kept:
+        precision = kept.get("precision") or (
+            fastest_precision(loaded, device)
+            if settings.precision == "auto"
+            else settings.precision
+        )
+        write_json(work / "request.json", request | {"precision": precision})
+        predict = Timed(Predictor(loaded, device=device, precision=precision))
+        bare = step_seconds(predict.predictor)
+        started = time.perf_counter()
+        watcher = _Watcher(work / "checkpoint.npz", settings.checkpoint_every, raw.size, quiet)
+        with watcher.progress:
+            canvas = flood(
+                raw,
+                predict,
+                loaded.spec,
+                voxel_size=tuple(volume.voxel_size),
+                settings=settings.flood,
+                seeds=settings.seeds,
+                points=points,
+                restrictor=restrictor,
+                earlier=earlier,
+                state=_state(work / "checkpoint.npz"),
+                watcher=watcher,
+            )
+        seconds = time.perf_counter() - started
+        figures = _figures(canvas, seconds, predict, bare, precision, str(device))
+        _write(out, canvas, ids, box, volume, request, figures, seconds, overwrite=overwrite)
+    shutil.rmtree(work)
+    return figures
+
+
+class Timed:
+    """A predictor that adds up the seconds and calls spent inside it."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor, self.seconds, self.calls = predictor, 0.0, 0
+
+    def __call__(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:
+        """One field of view; see Predictor."""
+        started = time.perf_counter()
+        out = self.predictor(image, seed)
+        self.seconds += time.perf_counter() - started
+        self.calls += 1
+        return out
+
+
+class _Watcher:
+    """Shows a flood's progress, and saves its state now and then."""
+
+    def __init__(self, file: Path, every: float, voxels: int, quiet: bool) -> None:
+        self.file, self.every, self.voxels = file, every, voxels
+        self.progress = Progress("flood", total=None, unit="seed", quiet=quiet)
+        self._saved = self._started = time.monotonic()
+        self._fovs = 0
+
+    def stepped(self, canvas: Canvas, growth: Growth) -> None:
+        """A field of view was predicted."""
+        now = time.monotonic()
+        if self._fovs == 0:
+            self.progress.resume_at(canvas.next_seed)
+        self._fovs += 1
+        self.progress.total = len(canvas.seeds)
+        self.progress.to(
+            canvas.next_seed,
+            objects=str(len(canvas.origins)),
+            filled=f"{100 * canvas.counters['voxels'] / self.voxels:.1f} %",
+            FOV_per_s=self._fovs / max(now - self._started, 1e-9),
+        )
+        if now - self._saved >= self.every:
+            save_state(self.file, canvas)
+            self._saved = time.monotonic()
+
+
+def save_state(file: Path, canvas: Canvas) -> None:
+    """Write a canvas's state so that a kill at any moment leaves the old one or the new one."""
+    temporary = file.with_name(f".{file.name}.partial")
+    with open(temporary, "wb") as f:
+        np.savez(f, allow_pickle=False, **state_of(canvas))
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(temporary, file)
+
+
+def _state(file: Path) -> dict[str, np.ndarray] | None:
+    if not file.exists():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as f:
+            state = {name: f[name] for name in f.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as e:
+        raise BadInput(
+            f"the checkpoint {file} is damaged ({e}); delete {file.parent} to start anew."
+        ) from None
+    log.info("going on from the checkpoint in %s", file.parent)
+    return state
+
+
+@contextmanager
+def _workplace(work: Path, request: dict[str, Any], *, overwrite: bool) -> Iterator[dict[str, Any]]:
+    """The folder of an unfinished run, locked; gives what an earlier run of the same kept."""
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        lock = open(work / "lock", "w")  # noqa: SIM115 (held for the whole run)
+    except OSError as e:
+        raise BadInput(f"cannot write to {work}: {e.strerror}.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(f"another process is writing {work}; wait for it, or stop it.") from None
+        file = work / "request.json"
+        kept = json.loads(file.read_text()) if file.exists() else {}
+        changed = [k for k in request if k in kept and kept[k] != request[k]]
+        if changed and not overwrite:
+            raise BadInput(
+                f"{work} holds an unfinished run with another {' and '.join(changed)}; give the "
+                "same ones to go on, or pass --overwrite to start anew."
+            )
+        if changed:
+            (work / "checkpoint.npz").unlink(missing_ok=True)
+            kept = {}
+        yield kept
+
+
+def _box(volume: Volume, wanted: Box | None, model: Model) -> Box:
+    box = wanted or volume.box
+    if volume.kind is not Kind.IMAGE or volume.dtype.name not in ("uint8", "uint16", "float32"):
+        raise BadInput(
+            f"{volume.path} holds {volume.kind} of type {volume.dtype}; an image of uint8, uint16 "
+            "or float32 is needed."
+        )
+    if box.is_empty or not volume.box.contains(box):
+        raise BadInput(f"box {box} is not inside {volume.path}, whose box is {volume.box}.")
+    if any(n < f for n, f in zip(box.shape, model.spec.fov, strict=True)):
+        raise BadInput(
+            f"box {box} is {box.shape} voxels, smaller than the network's field of view "
+            f"{model.spec.fov} (z y x); choose a larger box."
+        )
+    trained = model.spec.voxel_size
+    if trained is not None and any(
+        not 0.5 <= a / b <= 2 for a, b in zip(trained, volume.voxel_size, strict=True)
+    ):
+        raise BadInput(
+            f"{volume.path} has voxels of {volume.voxel_size}, the model was trained on {trained} "
+            "nm (z y x), more than a factor of two apart; use another level of the pyramid."
+        )
+    return box
+
+
+def _restrictor(settings: SegmentSettings, box: Box, image: Volume) -> Restrictor:
+    def read(path: str) -> np.ndarray:
+        return sampled(open_volume(path), box, image.voxel_size)
+
+    mask = None if settings.mask is None else read(settings.mask) != 0
+    seed_mask = None if settings.seed_mask is None else read(settings.seed_mask) != 0
+    shift = None
+    if settings.shift is not None:
+        shift = np.stack([read(p).astype(np.float32) for p in settings.shift])
+    return Restrictor(mask, seed_mask, shift, settings.shift_threshold)
+
+
+def _earlier(path: str | None, box: Box, image: Volume) -> tuple[np.ndarray, np.ndarray | None]:
+    """Ids of earlier objects in order, and the same objects as int32 1..n."""
+    if path is None:
+        return np.zeros(0, np.uint64), None
+    volume = open_volume(path)
+    if volume.voxel_size != image.voxel_size:
+        raise BadInput(
+            f"{path} has voxels of {volume.voxel_size}, the image of {image.voxel_size}."
+        )
+    ids, places = np.unique(volume.read(box), return_inverse=True)
+    numbers = np.arange(len(ids), dtype=np.int32)
+    if len(ids) and ids[0] != 0:
+        numbers += 1
+    else:
+        ids = ids[1:]
+    return ids.astype(np.uint64), numbers[places].reshape(box.shape)
+
+
+def _points(path: str, box: Box) -> np.ndarray:
+    """Points inside the box, relative to it, in the order of the file."""
+    file = Path(path)
+    try:
+        if file.suffix == ".json":
+            origins = json.loads(file.read_text())["origins"]
+            rows = [origins[k]["seed"] for k in sorted(origins, key=int)]
+        else:
+            rows = np.loadtxt(file, delimiter=",", ndmin=2).tolist()
+        points = np.array(rows, np.float64).reshape(-1, 3)
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise BadInput(
+            f"{path} holds no seed points ({e}): give origins.json of an earlier run, or a CSV "
+            "with one z,y,x in voxels per line and no heading."
+        ) from None
+    inside = np.array([box.contains_point(p) for p in points], bool)
+    return np.asarray(np.round(points[inside]).astype(np.int64) - np.array(box.start))
+
+
+def _figures(
+    canvas: Canvas, seconds: float, predict: Timed, bare: float, precision: str, device: str
+) -> dict[str, Any]:
+    fovs = predict.calls
+    return {
+        "objects": canvas.counters["objects"],
+        "fovs": canvas.counters["fovs"],
+        "filled": float((canvas.segmentation > 0).mean()),
+        "seconds": round(seconds, 2),
+        "fov_per_s": fovs / seconds if seconds else 0.0,
+        "mvoxel_per_s": canvas.image.size / seconds / 1e6 if seconds else 0.0,
+        "network_share": predict.seconds / seconds if seconds else 0.0,
+        "bare_network_fov_per_s": 1 / bare,
+        "precision": precision,
+        "device": device,
+        "counters": dict(canvas.counters),
+    }
+
+
+def _write(
+    out: Path,
+    canvas: Canvas,
+    ids: np.ndarray,
+    box: Box,
+    image: Volume,
+    request: dict[str, Any],
+    figures: dict[str, Any],
+    seconds: float,
+    *,
+    overwrite: bool,
+) -> None:
+    table = np.arange(canvas.next_id, dtype=np.uint64)
+    table[1 : 1 + len(ids)] = ids
+    fresh = np.arange(1 + len(ids), canvas.next_id)
+    table[fresh] = ids.max(initial=0) + np.arange(1, 1 + len(fresh), dtype=np.uint64)
+    labels = table[np.maximum(canvas.segmentation, 0)]
+    volume = create(
+        out,
+        box=box,
+        voxel_size=image.voxel_size,
+        dtype=np.uint64,
+        kind=Kind.LABELS,
+        overwrite=overwrite or out.exists(),
+    )
+    volume.write(box, labels)
+    if canvas.probability is not None:
+        beside = create(
+            out / "probability",
+            box=box,
+            voxel_size=image.voxel_size,
+            dtype=np.uint8,
+            kind=Kind.IMAGE,
+        )
+        beside.write(box, canvas.probability)
+        finish(beside, {"of": str(out)})
+    origins = {
+        str(int(table[i])): dataclasses.asdict(o)
+        | {
+            "seed": [a + b for a, b in zip(o.seed, box.start, strict=True)],
+            "overlaps": {str(int(table[k])): n for k, n in o.overlaps.items()},
+        }
+        for i, o in canvas.origins.items()
+    }
+    write_json(out / "origins.json", {"order": "zyx voxels", "origins": origins})
+    finish(
+        volume,
+        record(
+            "segment",
+            settings=request["settings"],
+            inputs={"image": image.path, "voxels": request["image"], "model": request["model"]},
+            counters=figures,
+            seconds=seconds,
+        ),
+    )
