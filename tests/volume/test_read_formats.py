@@ -16,11 +16,13 @@ import tifffile
 from PIL import Image
 
 import petavox as pv
-from petavox.errors import BadInput, WorkFailed
+from petavox.errors import AlreadyExists, BadInput, NotComplete, WorkFailed
 from petavox.space import Box, VoxelSize
-from petavox.volume import handmade
+from petavox.volume import handmade, places, pyramid
+from petavox.volume.about import about
 from petavox.volume.formats.stacks import in_order
 from petavox.volume.opening import create, finish
+from petavox.volume.transfer import import_volume
 
 
 @pytest.mark.parametrize("format", handmade.FORMATS)
@@ -363,6 +365,33 @@ def test_volumes_are_read_over_http(tmp_path, server, rng):
         pv.open(f"{server}/nothing")
     with pytest.raises(BadInput, match="http is for reading"):
         create(f"{server}/new", box=box, voxel_size=(1, 1, 1), dtype="uint8", kind="image")
+
+
+@pytest.mark.parametrize("format", ["ome-zarr", "precomputed"])
+def test_volumes_are_written_to_key_value_stores(monkeypatch, rng, format, tmp_path):
+    # the way to s3:// and gs://, on TensorStore's store in memory
+    monkeypatch.setattr(places, "SCHEMES", {*places.SCHEMES, "memory"})
+    box = Box((-2, 0, 4), (5, 40, 30))
+    values = rng.integers(0, 9, box.shape, np.uint64)
+    how = {"box": box, "voxel_size": (40, 4, 4), "dtype": "uint64", "kind": "labels",
+           "format": format}  # fmt: skip
+    url = f"memory://bucket/{format}"
+    v = create(url, **how)
+    with pytest.raises(NotComplete):
+        pv.open(url)
+    v.write(box, values)
+    pyramid.build(url, smallest=16, quiet=True)
+    finish(v, {"stage": "test"})
+    found = pv.open(url)
+    np.testing.assert_array_equal(found.read(), values)
+    assert found.box == box
+    assert len(found.levels) > 1
+    assert about(url)["complete"] is True
+    with pytest.raises(AlreadyExists):
+        create(url, **how)
+    again = create(url, **how, overwrite=True)
+    assert not again.read().any()
+    import_volume(found, str(tmp_path / "copy"), quiet=True)
 
 
 def test_file_urls_are_paths_and_other_schemes_are_refused(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -88,3 +90,27 @@ def test_help_has_an_example(command):
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
     assert f"Example: petavox {command}" in result.stdout
+
+
+MEMORY = """
+import resource, sys
+from petavox.cli.app import main
+sys.argv = ["petavox", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_import_of_a_large_volume_stays_in_little_memory(tmp_path):
+    with h5py.File(tmp_path / "v.h5", "w") as f:
+        f.attrs["voxel_size_nm"] = [8.0, 8.0, 8.0]
+        d = f.create_dataset("x", (128, 768, 768), np.uint64, chunks=(16, 256, 256), fillvalue=5)
+        d[64] = 7
+        assert d.size * d.dtype.itemsize > 600e6
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, "import", "v.h5/x", "out", "--memory", "64"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    assert int(done.stdout.split()[-1]) < 550

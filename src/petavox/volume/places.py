@@ -18,12 +18,14 @@ import tensorstore as ts
 from petavox.errors import BadInput
 from petavox.provenance import write_atomically
 
+SCHEMES = {"s3", "gs", "http", "https"}
 READ_ONLY = ("http://", "https://")
 
 
 def is_url(path: str | Path) -> bool:
     """True for a place that is not on this machine's file system."""
-    return re.match(r"(s3|gs|https?)://", str(path)) is not None
+    scheme = re.match(r"([a-z0-9]+)://", str(path))
+    return scheme is not None and scheme[1] in SCHEMES
 
 
 def named(path: str | Path) -> str:
