@@ -99,12 +99,14 @@ class ShardWriter:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        whole = False
         try:
             if kind is None:
                 self._finish()
+                whole = True
         finally:
             self._file.close()
-            if kind is None:
+            if whole:
                 os.replace(self._temporary, self.path)
             else:
                 self._temporary.unlink(missing_ok=True)

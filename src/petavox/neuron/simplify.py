@@ -16,7 +16,7 @@ import zmesh
 from petavox.neuron.mesh import Fragment, Mesh, clustered, join, placed, sorted_faces
 from petavox.space import VoxelSize
 
-_SPAN = 1 << 20
+_SPAN = (1 << 19) - 2
 """The simplifier holds coordinates within this range; larger objects are scaled into it."""
 
 

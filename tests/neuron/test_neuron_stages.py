@@ -1,0 +1,155 @@
+"""petavox mesh, skeletonize and connectome as commands, on a small volume."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from petavox.cli.app import app
+from petavox.neuron import tables
+from petavox.space import Box
+from petavox.volume.opening import create, finish
+from tests.neuron import precomputed
+
+BIG = 2**36 + 3
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory):
+    """Ids BIG (a ball), 5 (a bar through two faces), 6 (one voxel); the box starts at -8."""
+    values = np.zeros((24, 40, 40), np.uint64)
+    z, y, x = np.mgrid[:24, :40, :40]
+    values[((z - 12) * 2.5) ** 2 + (y - 20.0) ** 2 + (x - 20.0) ** 2 <= 15**2] = BIG
+    values[2:6, 30:35, :] = 5
+    values[22, 3, 3] = 6
+    path = tmp_path_factory.mktemp("labels") / "labels.zarr"
+    volume = create(
+        path,
+        box=Box.of_shape(values.shape, (-8, 100, 0)),
+        voxel_size=(40, 16, 16),
+        dtype="uint64",
+        kind="labels",
+        chunk=(8, 8, 8),
+        shard=(8, 8, 8),
+    )
+    volume.write(volume.box, values)
+    finish(volume, {})
+    return path, values
+
+
+def call(*arguments) -> dict:
+    result = CliRunner().invoke(app, [*map(str, arguments), "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def refused(*arguments) -> str:
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code != 0
+    return " ".join(result.output.split())
+
+
+def test_meshes_are_closed_lie_in_place_and_do_not_depend_on_blocks(labels, tmp_path):
+    path, _ = labels
+    said = call("mesh", path, tmp_path / "a", "--block", 8, 16, 16, "--export", "ply")
+    call("mesh", path, tmp_path / "b", "--block", 100, 100, 100)
+    assert said["objects"] == 3
+    assert said["watertight_share"] == 1.0
+    assert (tmp_path / "a" / "0.shard").read_bytes() == (tmp_path / "b" / "0.shard").read_bytes()
+    assert not (tmp_path / "a.work").exists()
+    assert (tmp_path / "a" / "export" / f"{BIG}.ply").exists()
+    rows = {r["id"]: r for r in pq.read_table(tmp_path / "a" / "meshes.parquet").to_pylist()}
+    assert [rows[i]["touches_border"] for i in (5, 6, BIG)] == [True, False, False]
+    assert rows[BIG]["euler"] == 2
+    assert rows[BIG]["volume_nm3"] == pytest.approx(4 / 3 * np.pi * (15 * 16) ** 3, rel=0.08)
+    v, _, _ = precomputed.mesh(tmp_path / "a", BIG)
+    middle = (v.min(0) + v.max(0)) / 2
+    # voxel 12, 20, 20 of the array is voxel 4, 120, 20 of space; its centre is half a voxel on
+    assert middle == pytest.approx([20.5 * 16, 120.5 * 16, 4.5 * 40], abs=10)
+
+
+def test_one_object_can_be_asked_for_and_results_are_not_overwritten_unasked(labels, tmp_path):
+    path, _ = labels
+    assert call("mesh", path, tmp_path / "m", "--only", BIG)["objects"] == 1
+    assert "there already" in refused("mesh", path, tmp_path / "m")
+    assert call("mesh", path, tmp_path / "m", "--overwrite", "--open-border")["objects"] == 3
+
+
+def test_a_stopped_run_goes_on_and_its_output_is_no_result(labels, tmp_path, monkeypatch):
+    from petavox.stages import mesh as stage
+
+    path, _ = labels
+    with monkeypatch.context() as m:
+        m.setattr(stage, "encoded", lambda *a, **k: 1 / 0)
+        assert "division" in refused("mesh", path, tmp_path / "m", "--block", 12, 20, 20)
+    assert json.loads((tmp_path / "m" / "petavox.json").read_text())["state"] == "writing"
+    assert (tmp_path / "m.work").exists()
+    assert call("mesh", path, tmp_path / "m", "--block", 12, 20, 20)["objects"] == 3
+    assert not (tmp_path / "m.work").exists()
+
+
+def test_an_empty_volume_gives_an_empty_folder_of_meshes(tmp_path):
+    with h5py.File(tmp_path / "none.h5", "w") as f:
+        f["labels"] = np.zeros((5, 6, 7), np.uint32)
+        f.attrs["voxel_size_nm"] = [40.0, 4.0, 4.0]
+    assert call("mesh", tmp_path / "none.h5/labels", tmp_path / "m")["objects"] == 0
+    assert precomputed.ids(tmp_path / "m") == []
+
+
+def test_wrong_inputs_are_refused_before_anything_is_written(tmp_path):
+    with h5py.File(tmp_path / "image.h5", "w") as f:
+        f["raw"] = np.zeros((5, 6, 7), np.float32)
+        f.attrs["voxel_size_nm"] = [40.0, 4.0, 4.0]
+    assert "labels are unsigned" in refused("mesh", tmp_path / "image.h5/raw", tmp_path / "m")
+    assert "there is no" in refused("mesh", tmp_path / "nothing.zarr", tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    assert "say what to do" in refused("connectome", tmp_path / "c")
+
+
+def test_skeletons_and_connectome_of_a_volume_and_an_update_without_it(labels, tmp_path):
+    pytest.importorskip("kimimaro", reason="extra petavox[skeletons] is not installed")
+    path, values = labels
+    said = call("skeletonize", path, tmp_path / "s", "--block", 12, 20, 20, "--swc",
+                "--dust-nm3", 1e5)  # fmt: skip
+    assert said["objects"] == 2
+    assert precomputed.ids(tmp_path / "s") == [5, BIG]
+    rows = precomputed.swc(tmp_path / "s" / "swc" / "5.swc")
+    v, e, _ = precomputed.skeleton(tmp_path / "s", 5)
+    length = np.linalg.norm(v[e[:, 0]] - v[e[:, 1]], axis=1).sum()
+    assert len(rows) == len(v)
+    assert length == pytest.approx(39 * 16, rel=0.15)
+
+    synapses = pa.Table.from_pylist(
+        [dict(id=1, z_nm=0.0, y_nm=0.0, x_nm=0.0, pre=BIG, post=5, size=9.0, score=1.0)] * 3,
+        tables.SYNAPSES,
+    )
+    pq.write_table(synapses, tmp_path / "s.parquet")
+    said = call("connectome", tmp_path / "c", "--labels", path, "--synapses",
+                tmp_path / "s.parquet", "--skeletons", tmp_path / "s", "--block", 8, 16, 40,
+                "--plots")  # fmt: skip
+    assert (said["neurons"], said["synapses"], said["edges"]) == (3, 1, 1)
+    neurons = {r["id"]: r for r in pq.read_table(tmp_path / "c" / "neurons.parquet").to_pylist()}
+    assert neurons[BIG]["volume_nm3"] == (values == BIG).sum() * 40 * 16 * 16
+    assert neurons[5]["cable_nm"] == pytest.approx(length, rel=1e-4)
+    asked = CliRunner().invoke(app, ["connectome", str(tmp_path / "c"), "--query", "count>=3"])
+    assert asked.stdout.splitlines() == ['"pre","post","count","total_size"', f"{BIG},5,3,27"]
+
+    (tmp_path / "edits.csv").write_text("id,neuron\n5,6\n")
+    assert call("connectome", tmp_path / "c", "--mapping", tmp_path / "edits.csv")["neurons"] == 2
+    assert pq.read_table(tmp_path / "c" / "edges.parquet")["post"].to_pylist() == [6]
+    (tmp_path / "edits.csv").write_text("id,neuron\n")
+    assert call("connectome", tmp_path / "c", "--mapping", tmp_path / "edits.csv")["neurons"] == 3
+
+
+@pytest.mark.slow
+def test_real_cortex_meshes_are_closed(real_data, tmp_path):
+    path = f"{real_data('cloudvolume_seg/seg_16_16_40.h5')}/labels"
+    said = call("mesh", path, tmp_path / "m", "--box", "400:432,300:428,300:428")
+    assert said["objects"] > 30
+    assert said["watertight_share"] == 1.0

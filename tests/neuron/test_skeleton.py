@@ -1,0 +1,215 @@
+"""Skeletons: joining, thinning, ticks, measures, files; TEASAR in blocks beside the whole."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from petavox.neuron import skeleton as sk
+from petavox.neuron import skeleton_files
+from petavox.neuron.sharding import Sharding, ShardWriter
+from petavox.space import Box, Grid, VoxelSize
+from tests.neuron import precomputed
+
+SIZE = VoxelSize(40, 16, 16)
+
+
+def line(start, stop, label=1, voxels=100, radius=50.0) -> sk.Piece:
+    """A piece along x from start to stop (inclusive)."""
+    z, y, x = start
+    n = stop - x + 1
+    vertices = np.stack([np.full(n, z), np.full(n, y), np.arange(x, stop + 1)], 1)
+    edges = np.stack([np.arange(n - 1), np.arange(1, n)], 1)
+    return sk.Piece(label, voxels, vertices, edges, np.full(n, radius))
+
+
+def test_pieces_that_share_a_voxel_become_one_tree_in_any_order():
+    a, b = line((3, 4, 0), 10), line((3, 4, 10), 25)
+    for pieces in ([a, b], [b, a]):
+        found = sk.join(pieces, SIZE, const=0, scale=0.01)
+        measures = sk.measure(found)
+        assert measures == sk.Measures(25 * 16.0, 0, 2, 1)
+        assert found.vertices[0].tolist() == [3.5 * 40, 4.5 * 16, 0.5 * 16]
+
+
+def test_parts_smaller_than_dust_are_judged_after_joining():
+    cut = [line((0, 0, 0), 4, voxels=60), line((0, 0, 4), 9, voxels=60)]
+    alone = line((50, 0, 0), 9, voxels=90)
+    found = sk.join([*cut, alone], SIZE, const=0, scale=0.01, dust=100 * SIZE.volume)
+    assert sk.measure(found).trees == 1
+    assert found.vertices[:, 0].max() < 40
+
+
+def test_paths_side_by_side_within_the_ball_become_one():
+    pair = [line((0, 0, 0), 100, radius=200.0), line((0, 6, 0), 100, radius=150.0)]
+    ladder = sk.Piece(
+        1, 0,
+        np.array([[0, y, x] for x in (0, 100) for y in range(7)]),
+        np.array([[k, k + 1] for s in (0, 7) for k in range(s, s + 6)]),
+        np.full(14, 100.0),
+    )  # fmt: skip
+    found = sk.join([*pair, ladder], SIZE, scale=1.5, const=300)
+    measures = sk.measure(found)
+    assert measures.trees == 1
+    assert measures.branch_points == 0
+    assert measures.cable == pytest.approx(100 * 16, rel=0.1)
+
+
+def test_a_wide_loop_is_opened_not_lost():
+    n = 200
+    t = np.linspace(0, 2 * np.pi, n, endpoint=False)
+    ring = np.stack([np.zeros(n), 300 * np.sin(t), 300 * np.cos(t)], 1).astype(np.int64)
+    edges = np.stack([np.arange(n), (np.arange(n) + 1) % n], 1)
+    found = sk.join([sk.Piece(1, 1, ring, edges, np.full(n, 50.0))], SIZE, scale=1, const=100)
+    measures = sk.measure(found)
+    assert measures.trees == 1
+    assert measures.branch_points == 0
+    assert measures.cable == pytest.approx(2 * np.pi * 300 * 16, rel=0.06)
+
+
+def test_ticks_go_the_shortest_first_and_a_stem_stays():
+    #  a stem of 40 along x; at x = 20 one tick of 3 and one of 5 along y
+    stem = np.array([[0, 0, x] for x in range(41)])
+    up = np.array([[0, y, 20] for y in range(1, 4)])
+    down = np.array([[0, -y, 20] for y in range(1, 6)])
+    v = np.concatenate([stem, up, down]).astype(float)
+    e = [[k, k + 1] for k in range(40)]
+    e += [[20, 41], [41, 42], [42, 43], [20, 44], [44, 45], [45, 46], [46, 47], [47, 48]]
+    whole = sk.Skeleton(v, np.array(e), np.ones(len(v)))
+    assert sk.measure(whole) == sk.Measures(48.0, 1, 4, 1)
+    assert sk.measure(sk.without_ticks(whole, 4)) == sk.Measures(45.0, 1, 3, 1)
+    assert sk.measure(sk.without_ticks(whole, 6)) == sk.Measures(40.0, 0, 2, 1)
+    assert sk.measure(sk.without_ticks(whole, 1000)) == sk.Measures(40.0, 0, 2, 1)
+
+
+def test_swc_lists_parents_first_and_keeps_length_and_radius(tmp_path):
+    v = np.array([[0, 0, 0], [0, 0, 10], [0, 0, 20], [0, 10, 10], [9, 9, 90]], float)
+    skeleton = sk.Skeleton(v, np.array([[0, 1], [1, 2], [1, 3]]), np.array([1, 5, 2, 3, 4.0]))
+    file = tmp_path / "7.swc"
+    file.write_text(skeleton_files.swc(skeleton, 7))
+    rows = precomputed.swc(file)
+    seen = {-1}
+    for row in rows:
+        assert row[6] in seen
+        seen.add(row[0])
+    assert (rows[:, 6] == -1).sum() == 2
+    assert rows[0, 2:6].tolist() == [10, 0, 0, 5]  # x first, the thickest is the root
+    at = {r[0]: r[2:5] for r in rows}
+    length = sum(np.linalg.norm(at[r[6]] - r[2:5]) for r in rows if r[6] != -1)
+    assert length == pytest.approx(sk.measure(skeleton).cable)
+
+
+def test_precomputed_skeletons_read_back_in_nm_xyz(tmp_path):
+    skeleton = sk.join([line((3, 4, 0), 30, radius=77.0)], SIZE, const=0, scale=0.01)
+    sharding = Sharding(0, 0)
+    with ShardWriter(tmp_path, sharding, 0) as out:
+        out.add(2**40, skeleton_files.precomputed(skeleton))
+    info = {**skeleton_files.INFO, "sharding": sharding.spec()}
+    (tmp_path / "info").write_text(json.dumps(info))
+    v, e, attributes = precomputed.skeleton(tmp_path, 2**40)
+    assert np.allclose(v, skeleton.vertices[:, ::-1])
+    assert np.array_equal(e, skeleton.edges)
+    assert np.allclose(attributes["radius"], 77.0)
+
+
+def test_without_kimimaro_a_sentence_says_how_to_get_it():
+    code = (
+        "import sys; sys.modules['kimimaro'] = None\n"
+        "from petavox.errors import MissingExtra\n"
+        "from petavox.neuron import teasar\n"
+        "try: teasar.require()\n"
+        "except MissingExtra as e: print(e)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install 'petavox[skeletons]'" in said.stdout
+
+
+def tubes() -> np.ndarray:
+    """A Y of tubes (id 2^34 + 1) across every block, a straight tube (2), a speck (3)."""
+    labels = np.zeros((40, 96, 96), np.uint64)
+    z, y, x = np.mgrid[:40, :96, :96]
+
+    def tube(a, b, radius: float) -> np.ndarray:
+        a, b = np.array(a) * [40, 16, 16], np.array(b) * [40, 16, 16]
+        p = np.stack([z * 40, y * 16, x * 16], -1)
+        t = np.clip(((p - a) @ (b - a)) / ((b - a) @ (b - a)), 0, 1)
+        return np.linalg.norm(p - a - t[..., None] * (b - a), axis=-1) <= radius
+
+    fork = (20, 48, 48)
+    for end in ((4, 6, 10), (35, 10, 88), (20, 92, 50)):
+        labels[tube(fork, end, 90)] = 2**34 + 1
+    labels[tube((6, 85, 6), (6, 85, 90), 60)] = 2
+    labels[35, 80, 80] = 3
+    return labels
+
+
+def skeletons(labels: np.ndarray, block, start=(-7, 100, 3)) -> dict[int, sk.Skeleton]:
+    teasar = pytest.importorskip("petavox.neuron.teasar")
+    pytest.importorskip("kimimaro", reason="extra petavox[skeletons] is not installed")
+    total = Box.of_shape(labels.shape, start)
+    pieces: dict[int, list[sk.Piece]] = {}
+    for b in Grid(total, block, (4, 10, 10)):
+        values = labels[b.read.slices(start)]
+        for piece in teasar.block_pieces(
+            values, b.read, b.write, total, SIZE, teasar.TeasarSettings(), dust=1e5
+        ):
+            pieces.setdefault(piece.label, []).append(piece)
+    joined = {label: sk.join(p, SIZE, dust=1e5) for label, p in pieces.items()}
+    return {label: s for label, s in joined.items() if len(s.vertices)}
+
+
+@functools.cache
+def in_blocks() -> dict[int, sk.Skeleton]:
+    return skeletons(tubes(), (20, 48, 48))
+
+
+def test_blocks_give_the_skeletons_of_the_whole_within_a_few_percent():
+    labels = tubes()
+    one = skeletons(labels, labels.shape)
+    many = in_blocks()
+    odd = skeletons(labels, (17, 61, 37))
+    assert one.keys() == many.keys() == odd.keys() == {2, 2**34 + 1}
+    for label in one:
+        a = sk.measure(one[label])
+        for other in (many, odd):
+            b = sk.measure(other[label])
+            assert b.cable == pytest.approx(a.cable, rel=0.08)
+            assert (b.branch_points, b.end_points, b.trees) == (
+                a.branch_points,
+                a.end_points,
+                a.trees,
+            )
+    y = sk.measure(one[2**34 + 1])
+    assert (y.branch_points, y.end_points, y.trees) == (1, 3, 1)
+    straight = sk.measure(one[2])
+    assert straight.cable == pytest.approx(84 * 16 + 2 * 60, rel=0.1)
+
+
+def test_skeletons_lie_inside_their_object_with_its_radius():
+    labels, start = tubes(), np.array((-7, 100, 3))
+    found = in_blocks()
+    for label, skeleton in found.items():
+        at = np.floor(skeleton.vertices / np.array(tuple(SIZE))).astype(int) - start
+        assert (labels[tuple(at.T)] == label).all()
+    middle = np.median(found[2].radii)
+    assert 40 <= middle <= 80  # a tube of 60 nm
+
+
+def test_skeletons_are_the_same_again():
+    a, b = in_blocks(), skeletons(tubes(), (20, 48, 48))
+    for label in a:
+        assert np.array_equal(a[label].vertices, b[label].vertices)
+        assert np.array_equal(a[label].edges, b[label].edges)
+
+
+def test_kimimaro_is_named_in_one_module_only():
+    import petavox
+
+    root = __import__("pathlib").Path(petavox.__file__).parent
+    users = [f.name for f in root.rglob("*.py") if "import kimimaro" in f.read_text()]
+    assert users == ["teasar.py"]
