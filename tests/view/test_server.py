@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import petavox as pv
-from petavox.errors import BadInput, MissingExtra
+from petavox.errors import BadInput, MissingExtra, NotComplete
 from petavox.view import server, volumes
 from petavox.view.chunks import VolumeChunks
 from petavox.volume import Kind, Volume
@@ -259,6 +259,36 @@ def test_other_formats_and_forced_labels_are_served_as_chunks(pair, http_server)
     for layer, kind in ((image, "uint8"), (labels, "uint32")):
         url = path_of(layer.sources[0].url.removeprefix("precomputed://"))
         assert json.loads(get(http_server, url + "/info")[1])["data_type"] == kind
+
+
+def objects(folder, kind):
+    """A folder that calls itself meshes or skeletons."""
+    folder.mkdir()
+    (folder / "info").write_text(json.dumps({"@type": kind}))
+    return str(folder)
+
+
+def test_meshes_and_skeletons_go_to_the_labels(pair, http_server, tmp_path):
+    mesh = objects(tmp_path / "mesh", "neuroglancer_multilod_draco")
+    skeletons = objects(tmp_path / "skeletons", "neuroglancer_skeletons")
+    shown = volumes.opened([pair.image, mesh, skeletons], [pair.labels], selected=[7])
+    image, labels = volumes.layers(shown, http_server)
+    assert len(image.sources) == 1
+    assert labels.state()["segments"] == ["7"]
+    for source, folder in zip(labels.sources[1:], (mesh, skeletons), strict=True):
+        served = get(http_server, path_of(source.url.removeprefix("precomputed://")) + "/info")[1]
+        assert served == (Path(folder) / "info").read_bytes()
+
+
+def test_objects_without_labels_or_unfinished_are_refused(pair, tmp_path):
+    mesh = objects(tmp_path / "mesh", "neuroglancer_multilod_draco")
+    with pytest.raises(BadInput, match="labels"):
+        volumes.opened([pair.image, mesh])
+    with pytest.raises(BadInput, match="--select"):
+        volumes.opened([pair.image], selected=[1])
+    (tmp_path / "mesh" / "petavox.json").write_text('{"state": "writing"}')
+    with pytest.raises(NotComplete):
+        volumes.opened([pair.labels, mesh])
 
 
 def test_nothing_to_view_and_floats_as_labels_are_refused(tmp_path):

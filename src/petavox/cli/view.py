@@ -20,11 +20,15 @@ app = typer.Typer(add_completion=False)
 @command
 def view(
     paths: Annotated[
-        list[str] | None, typer.Argument(help="Volumes of any format, lowest layer first.")
+        list[str] | None,
+        typer.Argument(help="Volumes of any format; folders of meshes and skeletons."),
     ] = None,
     labels: Annotated[
         list[str] | None,
         typer.Option(help="A volume shown as labels whatever its file says; may be repeated."),
+    ] = None,
+    select: Annotated[
+        list[int] | None, typer.Option(help="Id of the labels to show in 3-D; may be repeated.")
     ] = None,
     points: Annotated[
         list[Path] | None,
@@ -76,7 +80,7 @@ def view(
             raise AlreadyExists(f"{screenshot} is there already; pass --overwrite to replace it.")
         chromium()
     client_folder()
-    shown = volumes.opened(paths or [], labels or [], voxel_size)
+    shown = volumes.opened(paths or [], labels or [], voxel_size, select or [])
     notes = [points_layer(p) for p in points or []]
     start = time.perf_counter()
     controls = {} if screenshot is None else {"showUIControls": False, "showPanelBorders": False}

@@ -7,8 +7,9 @@ demand. What it is not: Neuroglancer's JSON (petavox.view.layers), or HTTP (peta
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from petavox.view.chunks import VolumeChunks, is_labels
 from petavox.view.layers import ImageLayer, Layer, SegmentationLayer, Source
 from petavox.view.scene import Scene
 from petavox.view.server import Server
-from petavox.volume import Volume
+from petavox.volume import Volume, state
 from petavox.volume.places import is_url
 
 HALF = (0.5, 0.5, 0.5)
@@ -28,29 +29,39 @@ HALF = (0.5, 0.5, 0.5)
 another, a volume's voxel i covers [i, i + 1) whatever its format."""
 
 
+OBJECTS = ("neuroglancer_multilod_draco", "neuroglancer_legacy_mesh", "neuroglancer_skeletons")
+"""What the info of a folder of meshes or skeletons calls itself."""
+
+
 @dataclass(frozen=True)
 class Shown:
-    """A volume to show, and whether as labels."""
+    """A volume to show, and whether as labels.
+
+    objects: folders of meshes or skeletons of the labels.  selected: ids shown in 3-D.
+    """
 
     volume: Volume
     labels: bool
     given_size: bool = False
+    objects: Sequence[Path] = ()
+    selected: Sequence[int] = ()
 
 
 def opened(
     paths: Sequence[str],
     labels: Sequence[str] = (),
     voxel_size: Sequence[float] | None = None,
+    selected: Sequence[int] = (),
 ) -> list[Shown]:
     """Open what is to be shown, images below labels.
 
+    paths: volumes, and folders of meshes or skeletons (precomputed), which go to the last labels.
     labels: paths shown as labels whatever their files say (the others by what they say).
-    voxel_size: nm, zyx, for files that do not say.
+    voxel_size: nm, zyx, for files that do not say.  selected: ids of the last labels.
     """
-    if not paths and not labels:
-        raise BadInput("nothing to view: give the path of a volume.")
+    folders = [Path(p) for p in paths if is_objects(p)]
     shown = []
-    for path in paths:
+    for path in [p for p in paths if Path(p) not in folders]:
         volume = pv.open(path, voxel_size=voxel_size)
         shown.append(Shown(volume, is_labels(volume), voxel_size is not None))
     for path in labels:
@@ -58,7 +69,28 @@ def opened(
         if volume.dtype.kind != "u":
             raise BadInput(f"{path} holds {volume.dtype}; labels are whole numbers.")
         shown.append(Shown(volume, True, voxel_size is not None))
-    return sorted(shown, key=lambda s: s.labels)
+    if not shown and not folders:
+        raise BadInput("nothing to view: give the path of a volume.")
+    shown.sort(key=lambda s: s.labels)
+    if folders or selected:
+        if not shown or not shown[-1].labels:
+            what = folders[0] if folders else "--select"
+            raise BadInput(f"{what} needs the labels that its objects belong to: give them too.")
+        shown[-1] = replace(shown[-1], objects=folders, selected=selected)
+    return shown
+
+
+def is_objects(path: str) -> bool:
+    """True for a finished folder of meshes or skeletons. Raises NotComplete for an unfinished."""
+    if is_url(path):
+        return False
+    try:
+        kind = json.loads((Path(path) / "info").read_text()).get("@type")
+    except (OSError, ValueError, AttributeError):
+        return False
+    if kind in OBJECTS:
+        state.require_complete(path)
+    return kind in OBJECTS
 
 
 def layers(shown: Sequence[Shown], server: Server) -> list[Layer]:
@@ -68,7 +100,8 @@ def layers(shown: Sequence[Shown], server: Server) -> list[Layer]:
     for name, one in zip(names, shown, strict=True):
         source = _source(one, server)
         if one.labels:
-            out.append(SegmentationLayer(name, [source]))
+            more = [Source(f"precomputed://{server.add(folder)}") for folder in one.objects]
+            out.append(SegmentationLayer(name, [source, *more], selected=one.selected))
         else:
             out.append(ImageLayer(name, [source], bounds=_bounds(one.volume)))
     return out
