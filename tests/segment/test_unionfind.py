@@ -60,7 +60,7 @@ links = st.lists(st.tuples(ids, ids), max_size=60)
 
 
 @given(links, st.integers(2, 9), st.randoms(use_true_random=False))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_partitioned_equals_the_oracle_in_any_order_and_any_pieces(
     tmp_path_factory, pairs, span_bits, random
 ):

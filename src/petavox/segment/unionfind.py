@@ -14,9 +14,9 @@ A level is solved range by range: ends are replaced by what lower levels found, 
 pack the block number, blocks lie in row-major order, and links join neighbours, so most links
 are solved low and few climb.
 
-Memory: 120 bytes a link of the range with most links (measured: benchmarks/unionfind.py), plus
-two numbers an id. `solve` raises MemoryNeeded before it would pass `max_links`. The result is the
-same for any order of links: components are, and the smallest member is.
+Memory: about 160 bytes a link of the range with most links (measured by benchmarks/unionfind.py);
+`solve` refuses to pass `max_links`. The result is the same for any order of links: components
+are, and the smallest member is.
 """
 
 from __future__ import annotations
@@ -61,6 +61,14 @@ def look_up(ids: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np.ndarray
     place = np.searchsorted(keys, ids)
     place[place == len(keys)] = 0
     return np.where(keys[place] == ids, values[place], ids)
+
+
+def distinct(values: np.ndarray) -> np.ndarray:
+    """The distinct values, sorted; by sorting, which is faster than hashing for distinct ids."""
+    ordered = np.sort(values)
+    keep = np.ones(len(ordered), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=keep[1:])
+    return ordered[keep]
 
 
 class PartitionedUnion:
@@ -121,7 +129,7 @@ class PartitionedUnion:
             raise BadInput(
                 f"one range of ids holds {self.most:,} links (level {key[0]}), more than max_links "
                 f"{self.max_links:,}: lower span_bits from {self.span_bits}, or raise max_links "
-                f"({self.most * 120 / 2**30:.1f} GiB of memory)."
+                f"({self.most * 160 / 2**30:.1f} GiB of memory)."
             )
         for level, part in sorted(self._counts):
             pairs = np.fromfile(self._file(level, part, "links"), np.uint64).reshape(-1, 2)
@@ -139,7 +147,7 @@ class PartitionedUnion:
         """Ids after the merges of one level."""
         part = ids >> np.uint64(self._shift(level))
         out = ids
-        for name in np.unique(part):
+        for name in distinct(part):
             keys, values = self._lookup(level, int(name))
             if len(keys):
                 here = part == name
@@ -172,7 +180,7 @@ class PartitionedUnion:
         parts: set[int] = set()
         for level, part in self._counts:
             keys, _ = self._lookup(level, part)
-            parts.update(int(p) for p in np.unique(np.asarray(keys) >> np.uint64(shift)))
+            parts.update(int(p) for p in distinct(np.asarray(keys) >> np.uint64(shift)))
         top = max((k for k, _ in self._counts), default=-1)
         for part in sorted(parts):
             first, last = part << shift, ((part + 1) << shift) - 1
@@ -182,7 +190,7 @@ class PartitionedUnion:
                 lo = np.searchsorted(keys, np.uint64(first))
                 hi = np.searchsorted(keys, np.uint64(last), side="right")
                 found.append(np.asarray(keys[lo:hi]))
-            ids = np.unique(np.concatenate(found))
+            ids = distinct(np.concatenate(found))
             yield ids, self.find(ids)
 
     def accepted(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
