@@ -17,7 +17,7 @@ import petavox as pv
 from petavox.errors import AlreadyExists, BadInput, NotComplete
 from petavox.space import Box, Grid, VoxelSize
 from petavox.volume.opening import WRITERS, create, finish
-from petavox.volume.transfer import export_volume, import_volume
+from petavox.volume.transfer import export_volume, import_volume, slabs
 
 TYPES = {
     "image": ("uint8", "uint16", "uint32", "uint64", "float32"),
@@ -136,6 +136,29 @@ def test_two_processes_write_different_shards_and_nothing_is_lost(tmp_path, form
     assert [w.wait(120) for w in workers] == [0, 0]
     for block in Grid(box, v.write_shape):
         assert (v.read(block.write) == block.number + 1).all()
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 3000)] * 3), start=starts,
+    chunk=st.tuples(*[st.sampled_from([16, 64])] * 3), times=st.integers(1, 8),
+    itemsize=st.sampled_from([1, 2, 8]), memory=st.sampled_from([4, 64, 1024]),
+)  # fmt: skip
+def test_slabs_tile_the_box_in_whole_chunks_and_keep_to_the_memory(
+    shape, start, chunk, times, itemsize, memory
+):
+    box = Box.of_shape(shape, start)
+    shard = tuple(c * times for c in chunk)
+    found = list(slabs(box, shard, chunk, itemsize, memory))
+    assert sum(s.size for s in found) == box.size
+    assert found[0].start == box.start
+    assert found[-1].stop == box.stop
+    for s in found:
+        assert box.contains(s)
+        assert s.is_aligned(chunk, box)
+        assert 2 * s.size * itemsize <= memory << 20
+    # whole sections as long as some chunks of them fit
+    if 2 * chunk[0] * shape[1] * shape[2] * itemsize <= memory << 20:
+        assert all(s.shape[1:] == box.shape[1:] for s in found)
 
 
 def test_import_in_little_memory_gives_the_same_voxels(tmp_path, rng):

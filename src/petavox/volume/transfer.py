@@ -23,6 +23,7 @@ from petavox.space import Box, Grid, Zyx, zyx
 from petavox.volume import places, pyramid, state
 from petavox.volume.formats import hdf5, stacks
 from petavox.volume.formats.facts import DTYPES
+from petavox.volume.formats.ome_zarr import fitted
 from petavox.volume.opening import WRITERS, begin, create, finish, make_room
 from petavox.volume.volume import Kind, Volume
 
@@ -105,6 +106,8 @@ def import_volume(
     kind = kind or source.kind
     typ = _type(source, dtype)
     _apart(source.path, path)
+    c, s = fitted(box.shape, chunk, shard)
+    next(slabs(box, s, c, max(source.dtype.itemsize, typ.itemsize), memory_mb))  # fits in memory
     target = create(
         path,
         box=box,
