@@ -7,6 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# machines differ and are shared: how long one example takes says nothing
+settings.register_profile("petavox", deadline=None)
+settings.load_profile("petavox")
 
 ROOT = Path(__file__).parent.parent
 

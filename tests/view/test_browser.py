@@ -141,6 +141,23 @@ def test_the_picture_waits_for_slow_chunks(pair, chromium):
     assert np.abs(middle[3 * WINDOW[0] // 4] - 220) <= 2
 
 
+@pytest.mark.browser
+def test_data_that_cannot_be_read_are_an_error_not_a_picture(pair, chromium):
+    class Torn(VolumeChunks):
+        def get(self, name):
+            if name == "info":
+                return super().get(name)
+            raise OSError("the disk is gone")
+
+    image = volumes.opened([pair.image])[0].volume
+    with Server(config=BARE) as server:
+        source = Source(f"precomputed://{server.add(Torn([image], labels=False))}")
+        scene = Scene([ImageLayer("torn", [source])], BOX, image.voxel_size, size=WINDOW)
+        page, failures = server.page(scene.fragment()), server.failures
+        with pytest.raises(WorkFailed, match="the disk is gone"):
+            browser.screenshot(page, size=WINDOW, layers=["torn"], failures=failures)
+
+
 def test_without_a_browser_it_serves_until_stopped(pair):
     words = [sys.executable, "-m", "petavox", "view", pair.image, "--no-browser"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -89,7 +89,10 @@ def view(
         page = server.page(scene.fragment())
         names = [layer.name for layer in scene.layers]
         if screenshot is not None:
-            write_atomically(screenshot, take(page, size=pixels, layers=names, timeout=timeout))
+            picture = take(
+                page, size=pixels, layers=names, timeout=timeout, failures=server.failures
+            )
+            write_atomically(screenshot, picture)
             seconds = round(time.perf_counter() - start, 2)
             return {"picture": str(screenshot), "layers": names, "seconds": seconds}
         typer.echo(page)

@@ -20,6 +20,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,18 @@ def chromium() -> str:
 
 
 def screenshot(
-    url: str, *, size: tuple[int, int], layers: Sequence[str], timeout: float = 120.0
+    url: str,
+    *,
+    size: tuple[int, int],
+    layers: Sequence[str],
+    timeout: float = 120.0,
+    failures: Sequence[str] = (),
 ) -> bytes:
     """The page at `url` as PNG, once Neuroglancer has drawn it.
 
     size: pixels, width and height.  layers: names that must be there.
+    failures: a list that the server of the page appends to when it cannot serve something; such
+    as `Server.failures`.
     Raises WorkFailed if a layer cannot be loaded, or not within `timeout` seconds.
     """
     program = chromium()
@@ -92,7 +100,7 @@ def screenshot(
             )  # fmt: skip
         try:
             port = _port(process, Path(home), log, timeout)
-            return asyncio.run(_take(port, url, size, list(layers), timeout))
+            return asyncio.run(_take(port, url, size, _Wanted(list(layers), timeout, failures)))
         finally:
             _end(process)
 
@@ -121,6 +129,19 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What the picture waits for."""
+
+    layers: list[str]
+    timeout: float
+    failures: Sequence[str]
+
+
+class _Refused(WorkFailed):
+    """The browser did not do what it was asked."""
+
+
 class _Page:
     """One page's DevTools connection: calls by number, events ignored."""
 
@@ -139,7 +160,7 @@ class _Page:
             answer = json.loads(text)
             if answer.get("id") == self._number:
                 if "error" in answer:
-                    raise WorkFailed(f"Chromium refused {method}: {answer['error']['message']}.")
+                    raise _Refused(f"Chromium refused {method}: {answer['error']['message']}.")
                 return dict(answer["result"])
 
     async def evaluate(self, expression: str, *, wait: bool = False) -> Any:
@@ -151,26 +172,31 @@ class _Page:
         return result["result"].get("value")
 
 
-async def _take(
-    port: int, url: str, size: tuple[int, int], layers: list[str], timeout: float
-) -> bytes:
+async def _take(port: int, url: str, size: tuple[int, int], wanted: _Wanted) -> bytes:
     from tornado.websocket import websocket_connect
 
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=timeout) as answer:
-        pages = [t for t in json.load(answer) if t["type"] == "page"]
-    socket = await websocket_connect(pages[0]["webSocketDebuggerUrl"], max_message_size=2**30)
+    socket = await websocket_connect(await _first_page(port), max_message_size=2**30)
     try:
-        page = _Page(socket)
-        return await asyncio.wait_for(_picture(page, url, size, layers, timeout), timeout + 30)
+        work = _picture(_Page(socket), url, size, wanted)
+        return await asyncio.wait_for(work, wanted.timeout + 30)
     except TimeoutError:
-        raise WorkFailed(f"Chromium gave no picture within {timeout:g} s.") from None
+        raise WorkFailed(f"Chromium gave no picture within {wanted.timeout:g} s.") from None
     finally:
         socket.close()
 
 
-async def _picture(
-    page: _Page, url: str, size: tuple[int, int], layers: list[str], timeout: float
-) -> bytes:
+async def _first_page(port: int) -> str:
+    """The DevTools address of the page that Chromium opens at its start."""
+    for _ in range(200):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=30) as answer:
+            pages = [t for t in json.load(answer) if t["type"] == "page"]
+        if pages:
+            return str(pages[0]["webSocketDebuggerUrl"])
+        await asyncio.sleep(0.05)
+    raise WorkFailed("Chromium started but opened no page.")
+
+
+async def _picture(page: _Page, url: str, size: tuple[int, int], wanted: _Wanted) -> bytes:
     await page.call("Page.enable")
     await page.call(
         "Emulation.setDeviceMetricsOverride",
@@ -180,23 +206,27 @@ async def _picture(
         mobile=False,
     )
     await page.call("Page.navigate", url=url)
-    await _ready(page, layers, timeout)
+    await _ready(page, wanted)
     shot = await page.call("Page.captureScreenshot", format="png")
     return base64.b64decode(shot["data"])
 
 
-async def _ready(page: _Page, layers: list[str], timeout: float) -> None:
+async def _ready(page: _Page, wanted: _Wanted) -> None:
     """Wait until all layers are there and drawn, and stay so for two more frames."""
-    until = time.monotonic() + timeout
+    until = time.monotonic() + wanted.timeout
     calm = 0
     status: dict[str, Any] = {"ready": False, "layers": []}
     while time.monotonic() < until:
-        status = json.loads(await page.evaluate(_STATUS))
+        # between two pages there is nothing to ask
+        with contextlib.suppress(_Refused):
+            status = json.loads(await page.evaluate(_STATUS))
+        if wanted.failures:
+            raise WorkFailed(f"some of the data cannot be read: {wanted.failures[0]}")
         broken = {str(x["name"]): x["errors"][0] for x in status["layers"] if x["errors"]}
         if broken:
             name, reason = next(iter(broken.items()))
             raise WorkFailed(f"Neuroglancer cannot load the layer '{name}': {reason}")
-        present = {x["name"] for x in status["layers"]} >= set(layers)
+        present = {x["name"] for x in status["layers"]} >= set(wanted.layers)
         calm = calm + 1 if present and status["ready"] else 0
         if calm >= 3:
             frames = "new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))"
@@ -204,9 +234,9 @@ async def _ready(page: _Page, layers: list[str], timeout: float) -> None:
             return
         await asyncio.sleep(0.1)
     waiting = [x["name"] for x in status["layers"] if not x["ready"]] or sorted(
-        set(layers) - {x["name"] for x in status["layers"]}
+        set(wanted.layers) - {x["name"] for x in status["layers"]}
     )
     raise WorkFailed(
-        f"Neuroglancer was not ready after {timeout:g} s; waiting for: "
+        f"Neuroglancer was not ready after {wanted.timeout:g} s; waiting for: "
         f"{', '.join(map(str, waiting)) or 'its window'}. A larger --timeout may help."
     )

@@ -138,7 +138,8 @@ def _source(one: Shown, server: Server) -> Source:
     levels = [volume]
     for level in volume.levels:
         if level.voxel_size != volume.voxel_size:
-            levels.append(pv.open(volume.path, resolution=tuple(level.voxel_size)))
+            given = volume.voxel_size if one.given_size else None
+            levels.append(pv.open(volume.path, voxel_size=given, resolution=level.voxel_size))
     return Source(f"precomputed://{server.add(VolumeChunks(levels, labels=one.labels))}")
 
 
