@@ -115,14 +115,20 @@ def edited(text: str, changes: dict[str, Any]) -> str:
     Raises BadInput where the text is written in a way that cannot be edited by lines.
     """
     wanted = yaml.safe_load(text) or {}
+    lines_before = len(text.splitlines())
+    fresh = 0
     for key, value in changes.items():
         *above, name = key.split(".")
+        fresh += bool(above) and above[0] not in wanted
         here = wanted
         for part in above:
             here = here.setdefault(part, {})
+        fresh += name not in here
         here[name] = value
         text = _set(text, above[0] if above else None, name, _plain(value))
-    if yaml.safe_load(text) != wanted:
+    # a key written in another style would now stand there twice
+    twice = len(text.splitlines()) != lines_before + fresh
+    if twice or yaml.safe_load(text) != wanted:
         raise BadInput(
             "the settings are not in plain `key: value` lines, so they were not changed; set "
             + ", ".join(f"{k}: {_plain(v)}" for k, v in changes.items())
