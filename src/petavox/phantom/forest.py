@@ -76,6 +76,8 @@ class Forest:
     """One forest: `level` goes into its ids, so forests of one world do not share any."""
 
     def __init__(self, seed: int, level: int, habit: Habit, claim: Claim, cache: int = 1500):
+        if not 0.001 <= habit.root <= 1:
+            raise ValueError(f"root is {habit.root:g}: trees need roots, 0.001 to 1 per node")
         self.seed = int(hashed(seed, level, 71)[0] >> np.uint64(1))
         self.level, self.habit, self.claim, self.cache = level, habit, claim, cache
         self._chunks: OrderedDict[tuple[int, int, int], Chunk] = OrderedDict()
