@@ -142,11 +142,14 @@ class Peaks:
         return torch.minimum(self.mirror, self.second).clamp(0, 1)
 
 
-def peaks(a: Tensor, b: Tensor, weights: Tensor, *, search: int, apart: int = 4) -> Peaks:
+def peaks(
+    a: Tensor, b: Tensor, weights: Tensor, *, search: int, apart: int = 4, mirror: bool = True
+) -> Peaks:
     """Sub-pixel peaks of the weighted cross-correlations of spectra (n, s, s // 2 + 1).
 
     search: largest shift along y or x, pixels (at most s // 2 - 1).
     apart: how far from the peak another one counts as a second one, pixels.
+    mirror: also correlate with the mirrored window; else its confidence is that of `second`.
     """
     n, size = a.shape[0], a.shape[1]
     reach = int(min(max(search, 2), size // 2 - 1))
@@ -169,7 +172,9 @@ def peaks(a: Tensor, b: Tensor, weights: Tensor, *, search: int, apart: int = 4)
         (line[None] - px[:, None]).abs() <= apart
     )[:, None, :]
     second = near.masked_fill(close, 0.0).reshape(n, -1).max(1).values
-    mirrored = torch.fft.irfft2(wa * b, s=(size, size)).reshape(n, -1).max(1).values
+    mirrored = second
+    if mirror:
+        mirrored = torch.fft.irfft2(wa * b, s=(size, size)).reshape(n, -1).max(1).values
     top = best.clamp_min(1e-12)
     norm = torch.sqrt(energy(a, weights) * energy(b, weights)).clamp_min(1e-12)
     zero = torch.zeros_like(best)

@@ -27,7 +27,7 @@ class StitchSettings(Settings):
     """How tiles are stitched; lengths in pixels."""
 
     search_px: int = 24
-    """Error of the stage position searched for, either way; three times that if nothing is found."""
+    """Error of the stage positions that is searched; three times that if nothing is found."""
     least_overlap_px: int = 16
     """Overlaps narrower than this are not matched."""
     block_px: int = 64
@@ -41,7 +41,7 @@ class StitchSettings(Settings):
     elastic: bool = True
     """Let each tile bend a little of its own."""
     smooth_px: float = 400.0
-    """Stiffness of a tile's own field: what varies over less than about three times this is noise."""
+    """Stiffness of a tile's own field; what varies over less than three times this is noise."""
     slope_px: float = 60.0
     """Resistance of a tile to stretch and shear."""
     tolerance_px: float = 3.0
@@ -571,3 +571,28 @@ def common_lens(
     matches = [s.matches for part in seams.values() for s in part if s.matches is not None]
     shape = (int(shapes[0][0]), int(shapes[0][1]))
     return lens(matches, shape, settings.tile_nodes)
+
+
+def overlap_correlation(
+    a: np.ndarray, b: np.ndarray, to_a: Field, to_b: Field, places: np.ndarray
+) -> float:
+    """Normalised correlation of two tiles over their overlap after stitching.
+
+    to_a, to_b: tile -> section.  places: points of tile a inside the overlap (n, 2), pixels; the
+    box around them is compared, lightly blurred (1 px).
+    """
+    low, high = np.floor(places.min(0)), np.ceil(places.max(0))
+    y, x = np.arange(low[0], high[0] + 1), np.arange(low[1], high[1] + 1)
+    if len(y) < 8 or len(x) < 8:
+        return float("nan")
+    q = to_a.on_grid(y, x)
+    lattice = Lattice.covering(q.reshape(-1, 2).min(0), q.reshape(-1, 2).max(0), 64.0)
+    p = to_b.inverse(lattice)(q.reshape(-1, 2)).reshape(q.shape)
+    piece = warp.reach(p, (b.shape[0], b.shape[1]))
+    at = torch.as_tensor(p - [piece[0].start, piece[1].start], dtype=torch.float32)
+    other = warp.sample(torch.as_tensor(np.ascontiguousarray(b[piece]), dtype=torch.float32), at)
+    own = a[int(low[0]) : int(high[0]) + 1, int(low[1]) : int(high[1]) + 1]
+    u = warp.blur(torch.as_tensor(np.ascontiguousarray(own), dtype=torch.float32), 1.0)
+    v = warp.blur(other, 1.0)
+    u, v = u - u.mean(), v - v.mean()
+    return float((u * v).sum() / torch.sqrt(u.square().sum() * v.square().sum()).clamp_min(1e-6))

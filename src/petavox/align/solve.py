@@ -16,6 +16,7 @@ so a false match loses all its force. y and x share one factorisation.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,8 +26,12 @@ import scipy.sparse.linalg as sla
 
 from petavox.align.frames import Field, Lattice
 
-DIRECT_UP_TO = 30_000
-"""Unknowns up to which a factorisation is used; more are solved by conjugate gradients."""
+DIRECT_UP_TO = 1_500
+"""Unknowns up to which the whole problem is factorised."""
+CLOSE_ENOUGH = 1e-5
+"""Relative residual at which conjugate gradients stop."""
+MOST_STEPS = 500
+"""Steps of conjugate gradients after which they stop in any case."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ class Stiffness:
     """How the control grids resist; lengths in pixels (see the module)."""
 
     smooth: float
-    slope: float = 3.0
+    slope: float = 25.0
+    jerk: float = 0.0
     anchor: float = 1e-7
     tolerance: float = 6.0
     rounds: int = 4
@@ -98,7 +104,7 @@ def relax(
     w, u = w0.copy(), np.zeros((size, 2))
     data_t = data.T.tocsr()
     for turn in range(max(stiffness.rounds, 1)):
-        hessian = (data_t @ sp.diags_array(w * scale) @ data + regular).tocsc()
+        hessian = (data_t @ sp.diags_array(w * scale) @ data + regular).tocsr()
         right = data_t @ ((w * scale)[:, None] * target)
         u = _solved(hessian, right, u, [first[k] for k in names] + [size])
         r = np.linalg.norm(data @ u - target, axis=1)
@@ -176,6 +182,19 @@ def _regular(lattice: Lattice, stiffness: Stiffness, springs: np.ndarray) -> sp.
     out = stiffness.anchor * sp.eye_array(ny * nx)
     for d, c, factor in bend:
         out = out + d.T @ sp.diags_array((stiffness.smooth / h) ** 4 * factor * c.ravel()) @ d
+    if stiffness.jerk > 0 and min(ny, nx) > 3:
+        three = {
+            n: sp.diags_array([-1.0, 3.0, -3.0, 1.0], offsets=[0, 1, 2, 3], shape=(n - 3, n))
+            for n in {ny, nx}
+        }
+        c = (stiffness.jerk / h) ** 6
+        for d, f in (
+            (sp.kron(three[ny], ix), 1.0),
+            (sp.kron(iy, three[nx]), 1.0),
+            (sp.kron(two[ny], one[nx]), 3.0),
+            (sp.kron(one[ny], two[nx]), 3.0),
+        ):
+            out = out + c * f * (d.T @ d)
     for d, c in slope:
         # a cut carries no spring, but a hair keeps loose ends in place
         out = out + d.T @ sp.diags_array((stiffness.slope / h) ** 2 * (c.ravel() + 1e-4)) @ d
@@ -183,33 +202,37 @@ def _regular(lattice: Lattice, stiffness: Stiffness, springs: np.ndarray) -> sp.
 
 
 def _solved(
-    hessian: sp.csc_array, right: np.ndarray, start: np.ndarray, cuts: list[int]
+    hessian: sp.csr_array, right: np.ndarray, start: np.ndarray, cuts: list[int]
 ) -> np.ndarray:
-    """The solution for both columns of `right` (n, 2)."""
+    """The solution for both columns of `right` (n, 2).
+
+    Small problems are factorised. Larger ones: conjugate gradients for both columns together,
+    preconditioned by factorisations of each image's own block, from the last round's solution.
+    """
     if hessian.shape[0] <= DIRECT_UP_TO:
-        factor = sla.splu(
-            hessian,
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
-        return np.asarray(factor.solve(right))
+        return np.asarray(sla.splu(sp.csc_matrix(hessian)).solve(right))
     blocks = [
-        sla.splu(
-            sp.csc_matrix(hessian[a:b, a:b]), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0
-        )
-        for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+        sla.splu(sp.csc_matrix(hessian[a:b, a:b]), permc_spec="MMD_AT_PLUS_A")
+        for a, b in itertools.pairwise(cuts)
     ]
 
     def precondition(x: np.ndarray) -> np.ndarray:
-        return np.concatenate(
-            [f.solve(x[a:b]) for f, a, b in zip(blocks, cuts[:-1], cuts[1:], strict=True)]
-        )
+        parts = zip(blocks, itertools.pairwise(cuts), strict=True)
+        return np.concatenate([f.solve(x[a:b]) for f, (a, b) in parts])
 
-    n = hessian.shape[0]
-    m = sla.LinearOperator((n, n), matvec=precondition, dtype=float)
-    rows = hessian.tocsr()
-    return np.stack(
-        [sla.cg(rows, right[:, i], x0=start[:, i], rtol=1e-6, maxiter=600, M=m)[0] for i in (0, 1)],
-        axis=1,
-    )
+    x = start.copy()
+    r = right - hessian @ x
+    z = precondition(r)
+    p, rz = z.copy(), np.einsum("ij,ij->j", r, z)
+    enough = CLOSE_ENOUGH**2 * np.einsum("ij,ij->j", right, right)
+    for _ in range(MOST_STEPS):
+        if (np.einsum("ij,ij->j", r, r) <= enough).all():
+            break
+        hp = hessian @ p
+        step = rz / np.maximum(np.einsum("ij,ij->j", p, hp), 1e-300)
+        x += step * p
+        r -= step * hp
+        z = precondition(r)
+        rz, before = np.einsum("ij,ij->j", r, z), rz
+        p = z + rz / np.maximum(before, 1e-300) * p
+    return x

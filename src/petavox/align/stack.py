@@ -12,9 +12,10 @@ results are fields. What it is not: files, or the arithmetic (coarse, match, sol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -53,8 +54,10 @@ class AlignSettings(Settings):
     """Distance of control points; 0: three quarters of `smooth_px`."""
     smooth_px: float = 90.0
     """What varies over less than about three times this is taken for noise, not distortion."""
-    slope_px: float = 3.0
+    slope_px: float = 25.0
     """Weak resistance to stretch and shear; keeps long stacks from drifting in scale."""
+    jerk_px: float = 0.0
+    """x"""
     tolerance_px: float = 6.0
     """Residual at which a match has lost three quarters of its weight."""
     rounds: int = 4
@@ -93,13 +96,17 @@ class Pair:
 
 @dataclass
 class Result:
-    """Fields section -> volume (full pixels), what happened to pairs, and who failed and why."""
+    """Fields section -> volume (full pixels), what happened to pairs, and who failed and why.
+
+    order: the order of sections that their likeness suggests, where it is not the given one.
+    """
 
     fields: dict[int, Field] = field(default_factory=dict)
     pairs: list[Pair] = field(default_factory=list)
     rough: dict[tuple[int, int], coarse.Rough] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
 
 
 def align(
@@ -114,12 +121,14 @@ def align(
     device: str = "cpu",
     say: Say | None = None,
     done: Callable[[int], None] | None = None,
+    run: Callable[..., Iterable[Any]] = map,
 ) -> Result:
     """Fields of all `sections` (ascending numbers; gaps are bridged).
 
     fixed: sections solved before, held still.  springs: stiffness of a section's control grid
     (folds).  landmarks: extra matches, full pixels.  missing: sections not to be used -> cause.
     say: gets a line per failure.  done: gets the number of sections finished so far.
+    run: like `map`; the map of a thread pool does pairs at once.
     """
     say = say or (lambda line: None)
     result = Result(failures=dict(missing or {}))
@@ -143,7 +152,73 @@ def align(
             )
         if done is not None:
             done(len([k for k in usable if k in result.fields]))
+    result.order = _suggested_order(source, usable, result, settings, device)
+    if result.order:
+        moved = [k for k, j in zip(usable, result.order, strict=True) if k != j]
+        say(f"sections {', '.join(map(str, moved))} seem to be in the WRONG ORDER.")
     return result
+
+
+def _suggested_order(
+    source: Source, usable: Sequence[int], result: Result, settings: AlignSettings, device: str
+) -> list[int]:
+    """The order of sections by likeness after alignment, or [] if the given one is as good.
+
+    Neighbours are more alike than sections farther apart. Every pair up to three apart is
+    compared as thumbnails; moving one section or reversing a run of two or three is tried until
+    nothing raises the sum of the neighbours' correlations by more than its own noise.
+    """
+    known = [k for k in usable if k in result.fields]
+    if len(known) < 4:
+        return []
+    shape = source.shape(known[0])
+    factor = thumb_factor(shape, 2 * settings.thumbnail_px)
+    views: dict[int, tuple[Any, Any]] = {}
+    like: dict[tuple[int, int], float] = {}
+    for i, k in enumerate(known):
+        f = result.fields[k]
+        low, high = extent(f, source.shape(k))
+        pull = f.inverse(Lattice.covering(low, high, max(shape) / 12))
+        image, valid = source.level(k, factor)
+        size = (int(shape[0] // factor), int(shape[1] // factor))
+        views[k] = match.warped(image, valid, pull, (0, 0), size, factor, device)
+        for j in known[max(0, i - 4) : i]:
+            map_ = match.patch_correlation(views[j], views[k], max(16, min(size) // 6), 1.0)
+            good = map_[np.isfinite(map_)]
+            like[j, k] = float(good.mean()) if len(good) else 0.0
+        for old in known[: max(0, i - 4)]:
+            views.pop(old, None)
+
+    def gain(order: Sequence[int]) -> float:
+        # what is not measured (five apart or more) is as unlike as the least like measured
+        floor = min(like.values())
+        return sum(like.get((min(a, b), max(a, b)), floor) for a, b in itertools.pairwise(order))
+
+    order = list(known)
+    noise = 0.25 * float(np.std([like[a, b] for a, b in itertools.pairwise(known)])) + 0.02
+    for _ in range(len(known)):
+        best, best_gain = order, gain(order) + noise
+        for i in range(len(order)):
+            for n in (2, 3, 4):
+                if i + n > len(order):
+                    continue
+                run = order[i : i + n]
+                for new in (run[::-1], run[1:] + run[:1], run[-1:] + run[:-1]):
+                    tried = order[:i] + new + order[i + n :]
+                    # only the run and its rims change
+                    value = gain(order) + (
+                        gain(tried[max(0, i - 1) : i + n + 1])
+                        - gain(order[max(0, i - 1) : i + n + 1])
+                    )
+                    if value > best_gain + 1e-9:
+                        best, best_gain = tried, value
+        if best is order:
+            break
+        order = best
+    if order == known:
+        return []
+    place = dict(zip(known, order, strict=True))
+    return [place.get(k, k) for k in usable]
 
 
 def thumb_factor(shape: tuple[int, int], longest: int) -> int:
@@ -276,6 +351,7 @@ def _window(
     landmarks: Sequence[solve.Matches],
     device: str,
     say: Say,
+    run: Callable[..., Iterable[Any]],
 ) -> None:
     """Solve the free sections of one window and put their fields into the result."""
     shapes = {k: source.shape(k) for k in group}
@@ -316,6 +392,7 @@ def _window(
             solve.Stiffness(
                 smooth=smooth,
                 slope=settings.slope_px,
+                jerk=settings.jerk_px * max(ratio, 1.0),
                 tolerance=settings.tolerance_px * max(ratio, 1.0) ** 0.5,
                 rounds=settings.rounds,
             ),
@@ -402,33 +479,35 @@ def _matches(
     search: int,
     settings: AlignSettings,
     device: str,
+    run: Callable[..., Iterable[Any]],
 ) -> list[solve.Matches]:
     """Matches of all wanted pairs of a group on one set of windows; few sections held at once."""
     wanted = {k: _partners(group, k, offsets) for k in group}
     kept: dict[int, match.Spectra] = {}
-    out = []
+    out: list[solve.Matches] = []
     moving = set(free)
     for i, k in enumerate(group):
-        if not any(j in moving or k in moving for j in wanted[k]) and not any(
-            k in wanted[n] and n in moving for n in group[i + 1 :]
+        later = group[i + 1 :]
+        if not (
+            any(j in moving or k in moving for j in wanted[k])
+            or any(k in wanted[n] and (n in moving or k in moving) for n in later)
         ):
             continue
         image, valid = source.level(k, windows.factor)
         kept[k] = match.window_spectra(image, valid, pulls[k], windows, device)
-        for j in wanted[k]:
-            if j in kept and (j in moving or k in moving):
-                out.append(
-                    match.compare(
-                        kept[j],
-                        kept[k],
-                        (pulls[j], pulls[k]),
-                        windows,
-                        (j, k),
-                        search=search,
-                        least=settings.least_trust,
-                    )
-                )
-        later = group[i + 1 :]
+
+        def pair(j: int, k: int = k) -> solve.Matches:
+            return match.compare(
+                kept[j],
+                kept[k],
+                (pulls[j], pulls[k]),
+                windows,
+                (j, k),
+                search=search,
+                least=settings.least_trust,
+            )
+
+        out += run(pair, [j for j in wanted[k] if j in kept and (j in moving or k in moving)])
         for j in [j for j in kept if not any(j in wanted[n] for n in later)]:
             del kept[j]
     return out
@@ -444,7 +523,7 @@ def _partners(group: Sequence[int], k: int, offsets: Sequence[int]) -> list[int]
 
 
 def _joined(parts: Sequence[solve.Matches], settings: AlignSettings, turn: int) -> solve.Matches:
-    """One list of matches per pair; the far pairs count less, they differ by more than distortion."""
+    """One list of matches per pair; far pairs count less, as they differ by more than distortion."""
     m = parts[0]
     away = m.b - m.a
     weight = np.concatenate([p.weight for p in parts]) / (1.0 if away == 1 else 1.0 + 0.5 * away)

@@ -1,0 +1,98 @@
+"""What stitching leaves and alignment takes: a folder of sections, or any image volume.
+
+    OUT/petavox.json       state and provenance of the whole folder
+    OUT/sections           OME-Zarr volume: section number = z, 0 = no data; each section's box
+                           starts at (0, 0)
+    OUT/transforms/        tiles -> section, one npz per section (nm)
+    OUT/report.json, seams.csv, failures.csv
+
+What it is: finding the volume in either, and reading sections at the levels the aligner asks for,
+within a memory bound. What it is not: the aligner.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+
+from petavox.align import warp
+from petavox.space import Box
+from petavox.volume import opening, state
+from petavox.volume.volume import Volume
+
+NAME = "sections"
+
+
+def volume_of(path: str | Path) -> Volume:
+    """The image volume at `path`, or in the folder that stitching wrote."""
+    place = Path(path)
+    if (place / NAME).is_dir():
+        state.require_complete(place)
+        return opening.open(place / NAME)
+    return opening.open(path)
+
+
+class Sections:
+    """Sections of a volume by z, averaged down on demand, newest kept (petavox.align.Source).
+
+    matches: a volume or array-like [z, y, x] of the same box, true where matches may lie; None
+    for everywhere.  memory_mb: bound on what is kept.
+    """
+
+    def __init__(
+        self, volume: Volume, *, matches: Volume | None = None, memory_mb: int = 1024
+    ) -> None:
+        self.volume, self.matches, self.most = volume, matches, memory_mb << 20
+        self._kept: OrderedDict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = OrderedDict()
+        self._bytes = 0
+        self.cover: dict[int, float] = {}
+
+    def shape(self, k: int) -> tuple[int, int]:
+        """Pixels (h, w) of every section's place in the volume."""
+        return (self.volume.shape[1], self.volume.shape[2])
+
+    def level(self, k: int, factor: int) -> tuple[np.ndarray, np.ndarray]:
+        """Section k averaged down: image (h, w) in the volume's type, and where it is valid."""
+        key = (k, factor)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        found = self._read(k, factor)
+        self._kept[key] = found
+        self._bytes += found[0].nbytes + found[1].nbytes
+        while self._bytes > self.most and len(self._kept) > 1:
+            _, old = self._kept.popitem(last=False)
+            self._bytes -= old[0].nbytes + old[1].nbytes
+        return found
+
+    def _read(self, k: int, factor: int) -> tuple[np.ndarray, np.ndarray]:
+        box = self.volume.box
+        h, w = self.shape(k)
+        small = (-(-h // factor), -(-w // factor))
+        image = np.zeros(small, self.volume.dtype)
+        valid = np.zeros(small, bool)
+        finer = next((f for f in (factor // 2, factor // 4) if (k, f) in self._kept), 0)
+        if finer:
+            part, ok = self._kept[k, finer]
+            mean, seen = warp.average_down(part, ok, factor // finer)
+            return np.rint(mean).astype(self.volume.dtype), seen
+        band = max(factor, (32 << 20) // max(w, 1) // factor * factor)
+        for y in range(0, h, band):
+            rows = Box(
+                (k, box.start[1] + y, box.start[2]),
+                (k + 1, box.start[1] + min(y + band, h), box.stop[2]),
+            )
+            part = self.volume.read(rows)[0]
+            ok = part > 0
+            if self.matches is not None:
+                ok &= self.matches.read(rows)[0] > 0
+            mean, seen = warp.average_down(part, ok, factor)
+            at = slice(y // factor, y // factor + mean.shape[0])
+            image[at], valid[at] = np.rint(mean), seen
+        if self.matches is None:
+            # black pixels of dense tissue are not missing
+            valid = warp.closed(valid, 2 if factor > 1 else 3)
+        self.cover[k] = float(valid.mean())
+        return image, valid

@@ -1,0 +1,398 @@
+"""Stitch: tiles of a table -> one volume of sections.
+
+What it is: the driver that reads tiles, calls petavox.align.mosaic and blend, and writes the
+folder described in stages/section_folder.py. A tile that cannot be read is left out, listed, and
+told by the exit code; all else is finished. What it is not: the science.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field as Default
+
+from petavox import provenance
+from petavox.align import blend, frames, mosaic, tiles
+from petavox.align.mosaic import StitchSettings
+from petavox.align.stack import extent
+from petavox.errors import BadInput, WorkFailed
+from petavox.progress import Progress
+from petavox.settings import Settings
+from petavox.space import Box
+from petavox.stages.section_folder import NAME
+from petavox.volume import opening, pyramid, state
+
+log = logging.getLogger("petavox")
+
+
+class StitchStageSettings(Settings):
+    """Settings of `petavox stitch`."""
+
+    pixel_nm: float | None = None
+    """Edge of a pixel, nm; may be left out where the table says it (FEABAS files)."""
+    thickness_nm: float = Default(40.0, gt=0)
+    """Thickness of a section, nm: the volume's voxel size along z."""
+    match: StitchSettings = StitchSettings()
+    """How tiles are matched and solved."""
+    block_px: int = Default(2048, ge=64)
+    """Side of the blocks (shards) of a section that are rendered and written at once."""
+    coarse_px: int = Default(8, ge=2)
+    """Structures larger than about this are feathered across seams, smaller ones never mixed."""
+    memory_mb: int = Default(1024, ge=64)
+    """Bound on the tiles held in memory."""
+    threads: int = Default(2, ge=1)
+    """Pairs and blocks worked on at once."""
+    device: str = "cpu"
+    """Where correlation and resampling run: cpu, cuda, xpu."""
+    pyramid: bool = True
+    """Also make coarser levels of the sections, for viewing."""
+
+
+def run(
+    table: str | Path, out: str | Path, settings: StitchStageSettings, *, overwrite: bool = False
+) -> dict[str, Any]:
+    """Stitch all sections of a table into the folder `out`; returns figures.
+
+    Raises BadInput before any work for a table that cannot be used, WorkFailed after it if some
+    tiles could not be read or some sections could not be stitched.
+    """
+    started = time.monotonic()
+    read = tiles.read(table)
+    pixel = settings.pixel_nm or read.pixel_nm
+    if pixel is None:
+        raise BadInput(f"{table} does not say how large a pixel is: give --pixel-size in nm.")
+    checked = tiles.check(read, pixel)
+    place = Path(out)
+    opening.make_room(place, overwrite=overwrite)
+    place.mkdir(parents=True)
+    state.begin(place, stage="stitch")
+    with one_torch_thread(), ThreadPoolExecutor(settings.threads) as pool:
+        work = _Work(checked, pixel, settings, pool)
+        work.measure()
+        seconds = {"match": time.monotonic() - started}
+        work.solve()
+        seconds["solve"] = time.monotonic() - started - sum(seconds.values())
+        work.render(place)
+        seconds["render"] = time.monotonic() - started - sum(seconds.values())
+    figures = work.report(place) | {
+        "seconds": {k: round(v, 2) for k, v in seconds.items()},
+        "out": str(place),
+    }
+    record = provenance.record(
+        "stitch",
+        settings=settings,
+        inputs={
+            "table": provenance.digest(Path(table).read_bytes())
+            if Path(table).is_file()
+            else str(table)
+        },
+        counters=figures,
+        seconds=time.monotonic() - started,
+    )
+    provenance.write_json(place / "report.json", figures)
+    state.finish(place, record)
+    if work.failures:
+        raise WorkFailed(
+            f"{len(work.failures)} of {len(checked.tiles)} tiles were left out (first: "
+            f"{work.failures[0]['cause']}); all others are in {place}, see failures.csv."
+        )
+    return figures
+
+
+class one_torch_thread:
+    """torch works on one core inside: the pool's threads use the others, without fighting."""
+
+    def __enter__(self) -> None:
+        import torch
+
+        self._before = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        torch.set_num_threads(self._before)
+
+
+class TileCache:
+    """Tiles by number, newest kept within a bound of bytes; safe for threads."""
+
+    def __init__(self, listed: Sequence[tiles.Tile], memory_mb: int) -> None:
+        self.listed, self.most = listed, memory_mb << 20
+        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+        self._bytes = 0
+
+    def __call__(self, number: int) -> np.ndarray:
+        """The tile, (h, w)."""
+        with self._lock:
+            if number in self._kept:
+                self._kept.move_to_end(number)
+                return self._kept[number]
+        image = read_image(self.listed[number].file)
+        with self._lock:
+            if number not in self._kept:
+                self._kept[number] = image
+                self._bytes += image.nbytes
+                while self._bytes > self.most and len(self._kept) > 2:
+                    self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return image
+
+
+def read_image(file: Path) -> np.ndarray:
+    """A tile as (h, w) uint8 or uint16. Raises BadInput if it is anything else."""
+    try:
+        if file.suffix.lower() in (".tif", ".tiff"):
+            import tifffile
+
+            image = np.asarray(tifffile.imread(file))
+        else:
+            from PIL import Image
+
+            with Image.open(file) as opened:
+                image = np.array(opened)
+    except Exception as e:
+        raise BadInput(f"{file} cannot be read as an image ({type(e).__name__}: {e}).") from None
+    if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
+        raise BadInput(
+            f"{file} is {image.dtype} of shape {image.shape}: tiles are grey, 8 or 16 bits."
+        )
+    return image
+
+
+class _Work:
+    """What a run of stitch knows; methods are the steps, in order."""
+
+    def __init__(
+        self,
+        table: tiles.TileTable,
+        pixel: float,
+        settings: StitchStageSettings,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self.pixel, self.settings, self.pool = pixel, settings, pool
+        self.listed = sorted(table.tiles, key=lambda t: (t.section, str(t.file)))
+        self.load = TileCache(self.listed, settings.memory_mb)
+        self.members: dict[int, list[int]] = {}
+        self.failures: list[dict[str, Any]] = []
+        self.places: dict[int, np.ndarray] = {}
+        self.seams: dict[int, list[mosaic.Seam]] = {}
+        self.mosaics: dict[int, mosaic.Mosaic] = {}
+        self.dtype: np.dtype[Any] | None = None
+        self.lens: frames.Field | None = None
+        for n, t in enumerate(self.listed):
+            self.members.setdefault(t.section, []).append(n)
+
+    def measure(self) -> None:
+        """Positions and seams of every section."""
+        total = len(self.listed)
+        with Progress("match tiles", total=total, unit="tile") as progress:
+            for k, numbers in self.members.items():
+                good = [
+                    n
+                    for n, ok in zip(numbers, self.pool.map(self._usable, numbers), strict=True)
+                    if ok
+                ]
+                self.members[k] = good
+                stage, shapes = self._stage(good), self._shapes(good)
+                places, seams, _ = mosaic.measure(
+                    lambda i, good=good: self.load(good[i]),  # type: ignore[misc]
+                    stage,
+                    shapes,
+                    self.settings.match,
+                    self.settings.device,
+                    self.pool.map,
+                )
+                self.places[k], self.seams[k] = places, seams
+                for s in seams:
+                    if s.trust < self.settings.match.least_trust:
+                        log.warning(
+                            "section %d: tiles %s and %s do NOT match (trust %.2f); the stage "
+                            "position is used.",
+                            k,
+                            self.listed[good[s.a]].file.name,
+                            self.listed[good[s.b]].file.name,
+                            s.trust,
+                        )
+                progress.advance(len(numbers))
+        if self.dtype is None:
+            raise WorkFailed("no tile could be read: there is nothing to stitch.")
+
+    def _usable(self, n: int) -> bool:
+        tile = self.listed[n]
+        try:
+            image = self.load(n)
+            if self.dtype is None:
+                self.dtype = image.dtype
+            if image.dtype != self.dtype:
+                raise BadInput(f"{tile.file} is {image.dtype}, the tiles before are {self.dtype}.")
+        except BadInput as e:
+            log.error("section %d: %s The tile is left out.", tile.section, e)
+            self.failures.append({"section": tile.section, "file": str(tile.file), "cause": str(e)})
+            return False
+        return True
+
+    def _stage(self, numbers: Sequence[int]) -> np.ndarray:
+        at = [[self.listed[n].y_nm, self.listed[n].x_nm] for n in numbers]
+        return np.array(at, float).reshape(-1, 2) / self.pixel
+
+    def _shapes(self, numbers: Sequence[int]) -> np.ndarray:
+        return np.array([self.listed[n].shape for n in numbers], int).reshape(-1, 2)
+
+    def solve(self) -> None:
+        """The common lens, then each section's fields; each section begins at (0, 0)."""
+        every = self._shapes([n for part in self.members.values() for n in part])
+        self.lens = mosaic.common_lens(self.seams, every, self.settings.match)
+        for k, numbers in self.members.items():
+            if not numbers:
+                continue
+            shapes = self._shapes(numbers)
+            made = mosaic.finish(
+                self.places[k], self.seams[k], shapes, self.lens, self.settings.match
+            )
+            low = np.floor(
+                np.min([extent(f, tuple(shapes[i]))[0] for i, f in made.fields.items()], axis=0)
+            )
+            made.fields = {i: f.moved(-low) for i, f in made.fields.items()}
+            for i, cause in made.failures.items():
+                log.warning("section %d: tile %s: %s", k, self.listed[numbers[i]].file.name, cause)
+            self.mosaics[k] = made
+
+    def render(self, place: Path) -> None:
+        """Write the volume of sections and the tiles' fields."""
+        s = self.settings
+        high = np.max(
+            [
+                extent(f, tuple(self._shapes(self.members[k])[i]))[1]
+                for k, m in self.mosaics.items()
+                for i, f in m.fields.items()
+            ],
+            axis=0,
+        )
+        size = np.ceil(high).astype(int) + 1
+        first, last = min(self.members), max(self.members)
+        assert self.dtype is not None
+        volume = opening.create(
+            place / NAME,
+            box=Box((first, 0, 0), (last + 1, int(size[0]), int(size[1]))),
+            voxel_size=(s.thickness_nm, self.pixel, self.pixel),
+            dtype=self.dtype,
+            kind="image",
+            chunk=(1, 512, 512),
+            shard=(1, -(-s.block_px // 512) * 512, -(-s.block_px // 512) * 512),
+        )
+        step = volume.write_shape[1:]
+        with Progress("render sections", total=len(self.listed), unit="tile") as progress:
+            for k, made in self.mosaics.items():
+                numbers = self.members[k]
+                load = lambda i, numbers=numbers: self.load(numbers[i])  # noqa: E731
+                shapes = {i: tuple(x) for i, x in enumerate(self._shapes(numbers).tolist())}
+                canvas = blend.prepare(
+                    made.fields, shapes, made.gains, load, coarse=s.coarse_px, device=s.device
+                )
+                _, top = canvas.extent
+
+                def block(
+                    at: tuple[int, int], k: int = k, canvas: Any = canvas, load: Any = load
+                ) -> None:
+                    end = [min(a + b, int(n)) for a, b, n in zip(at, step, size, strict=True)]
+                    shape = (end[0] - at[0], end[1] - at[1])
+                    pixels = blend.render(canvas, load, at, shape, volume.dtype)
+                    volume.write(Box((k, *at), (k + 1, end[0], end[1])), pixels[None])
+
+                starts = [
+                    (y, x)
+                    for y in range(0, min(int(top[0]) + 2, int(size[0])), step[0])
+                    for x in range(0, min(int(top[1]) + 2, int(size[1])), step[1])
+                ]
+                list(self.pool.map(block, starts))
+                named = {
+                    self.listed[numbers[i]].file.name: f.scaled(self.pixel)
+                    for i, f in made.fields.items()
+                }
+                frames.save(place / "transforms" / f"section_{k:05d}.npz", named)
+                progress.advance(len(numbers))
+        if self.lens is not None:
+            frames.save(place / "transforms" / "lens.npz", {"lens": self.lens.scaled(self.pixel)})
+        if s.pyramid:
+            pyramid.build(place / NAME, quiet=True)
+        opening.finish(volume, {"stage": "stitch", "part_of": str(place)})
+
+    def report(self, place: Path) -> dict[str, Any]:
+        """Tables of seams and failures, and the figures."""
+        rows, worst = [], []
+        for k, made in self.mosaics.items():
+            names = [self.listed[n].file.name for n in self.members[k]]
+            for s in made.seams:
+                residual = made.residuals.get((s.a, s.b), float("nan"))
+                ok = s.matches is not None
+                after = float("nan")
+                if ok:
+                    after = mosaic.overlap_correlation(
+                        self.load(self.members[k][s.a]),
+                        self.load(self.members[k][s.b]),
+                        made.fields[s.a],
+                        made.fields[s.b],
+                        s.matches.p,  # type: ignore[union-attr]
+                    )
+                rows.append(
+                    {
+                        "section": k,
+                        "a": names[s.a],
+                        "b": names[s.b],
+                        "dy_px": round(float(-s.shift[0]), 3),
+                        "dx_px": round(float(-s.shift[1]), 3),
+                        "trust": round(s.trust, 3),
+                        "widened": int(s.widened),
+                        "matched": int(ok),
+                        "blocks": 0 if s.matches is None else len(s.matches.p),
+                        "residual_px": round(residual, 3),
+                        "correlation": round(after, 4),
+                    }
+                )
+                if not ok:
+                    worst.append((k, names[s.a], names[s.b]))
+        for k, a, b in worst:
+            self.failures_of_pairs = [*getattr(self, "failures_of_pairs", []), (k, a, b)]
+        write_csv(place / "seams.csv", rows)
+        listed = [
+            *self.failures,
+            *(
+                {"section": k, "file": f"{a} | {b}", "cause": "the overlap does not match"}
+                for k, a, b in worst
+            ),
+        ]
+        write_csv(place / "failures.csv", listed, ["section", "file", "cause"])
+        values = np.array([r["residual_px"] for r in rows if r["matched"]], float)
+        seen = np.array([r["correlation"] for r in rows if r["matched"]], float)
+        return {
+            "sections": len(self.mosaics),
+            "tiles": sum(len(m.fields) for m in self.mosaics.values()),
+            "seams": len(rows),
+            "seams_failed": len(worst),
+            "seam_residual_px": round(float(np.nanmean(values)), 4) if len(values) else None,
+            "seam_correlation": round(float(np.nanmean(seen)), 4) if len(seen) else None,
+            "cycle_px": round(float(np.mean([m.cycle_px for m in self.mosaics.values()])), 4),
+        }
+
+
+def write_csv(
+    path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None
+) -> None:
+    """A small table, atomically."""
+    text = io.StringIO()
+    names = list(columns or (rows[0] if rows else ["none"]))
+    out = csv.DictWriter(text, names, lineterminator="\n")
+    out.writeheader()
+    out.writerows(rows)
+    provenance.write_atomically(path, text.getvalue())
