@@ -345,6 +345,25 @@ def server(tmp_path):
         s.shutdown()
 
 
+def test_a_bucket_that_denies_what_is_missing_can_be_read(tmp_path, rng):
+    class Bucket(http.server.SimpleHTTPRequestHandler):
+        def send_error(self, code, *args, **kwargs):
+            super().send_error(403 if code == 404 else code, *args, **kwargs)
+
+        def log_message(self, *_):
+            pass
+
+    assert handmade.tried("precomputed", tmp_path) == []  # leaves a volume without petavox.json
+    handler = functools.partial(Bucket, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as s:
+        threading.Thread(target=s.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{s.server_address[1]}"
+        np.testing.assert_array_equal(pv.open(f"{url}/v.precomputed").read(), handmade.phantom())
+        with pytest.raises(BadInput, match="without credentials"):
+            pv.open(f"{url}/nothing")
+        s.shutdown()
+
+
 def test_volumes_are_read_over_http(tmp_path, server, rng):
     values = rng.integers(0, 2**40, (5, 6, 7), np.uint64)
     box = Box.of_shape(values.shape, (-2, 0, 4))

@@ -88,8 +88,8 @@ def _open_folder(
         return n5.open(place, voxel_size=size, resolution=level)
     if places.is_url(place):
         raise BadInput(
-            f"there is no volume at {place}: none of {', '.join(places.METADATA[1:])} is there. "
-            "(HDF5, TIFF and PNG are read from files only.)"
+            f"there is no volume at {place}: none of {', '.join(places.METADATA[1:])} is there "
+            "or may be read without credentials. (HDF5, TIFF and PNG are read from files only.)"
         )
     return stacks.open_folder(Path(place), voxel_size=size, resolution=level)
 

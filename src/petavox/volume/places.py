@@ -75,7 +75,7 @@ def context() -> Any:
 
 
 def read(path: str | Path, name: str) -> bytes | None:
-    """The bytes of a small file in a folder, or None if it is not there.
+    """The bytes of a small file in a folder, or None if it is not there or may not be seen.
 
     Raises BadInput if the place cannot be reached or the file cannot be read.
     """
@@ -87,6 +87,8 @@ def read(path: str | Path, name: str) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RuntimeError) as e:
+        if is_url(text) and str(e).startswith("PERMISSION_DENIED"):
+            return None  # a public bucket that may not be listed says so of every missing file
         raise BadInput(f"cannot read {joined(text, name)}: {short(e)}.") from None
     return bytes(found.value) if found.state == "value" else None
 
