@@ -131,9 +131,20 @@ def _escaped(text: str) -> str:
     return escape(text)
 
 
+class _Stderr(logging.StreamHandler):
+    """Writes to whatever stderr is now, not to what it was when the first command ran."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+
 def _log_to_stderr() -> None:
     if not log.handlers:
-        handler = logging.StreamHandler()
+        handler = _Stderr()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -133,7 +133,7 @@ def segment(
         seconds = time.perf_counter() - started
         figures = _figures(canvas, seconds, predict, bare, precision, str(device))
         _write(out, canvas, ids, box, volume, request, figures, seconds, overwrite=overwrite)
-    shutil.rmtree(work)
+        (work / "checkpoint.npz").unlink(missing_ok=True)
     return figures
 
 
@@ -227,7 +227,11 @@ def _workplace(work: Path, request: dict[str, Any], *, overwrite: bool) -> Itera
         if changed:
             (work / "checkpoint.npz").unlink(missing_ok=True)
             kept = {}
-        yield kept
+        try:
+            yield kept
+        finally:
+            if not (work / "checkpoint.npz").exists():
+                shutil.rmtree(work)  # nothing in it to go on from
 
 
 def _box(volume: Volume, wanted: Box | None, model: Model) -> Box:
