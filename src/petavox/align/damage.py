@@ -52,6 +52,7 @@ class DamageSettings(Settings):
     crack, and the share of it that must be dark (bright).  fold_depth, crack_height, dust_depth:
     units of the section's spread.  band_edge: a fold found there reaches to this share of its
     depth, a crack, whose neighbours may be pale processes, to halfway between that and all.
+    thin_*: the same at a sigma of 20 nm, for bands about as thin as 100 nm, which must be longer.
     dust_nm, dust_max_um2: least diameter, largest area.
     dust_rim: steepness of the rim, in units of the section's 95th percentile gradient.
     flat_um2: least constant area.  empty_um2, empty_texture: least area without texture, and its
@@ -67,6 +68,10 @@ class DamageSettings(Settings):
     fold_depth: float = 2.0
     crack_height: float = 2.5
     band_edge: float = 0.7
+    thin_line_nm: float = 2500.0
+    thin_share: float = 0.85
+    thin_fold_depth: float = 1.4
+    thin_crack_height: float = 1.6
     dust_depth: float = 2.3
     dust_nm: float = 60.0
     dust_max_um2: float = 1.5
@@ -188,18 +193,24 @@ def find(small: Reduced, pixel_nm: float, settings: DamageSettings | None = None
         # a working pixel at the rim of a blank area is partly blank: too dark to be judged
         rim = ndi.binary_dilation(flat, EIGHT, iterations=2)
         open_ = tissue & ~rim & ~hurt["empty"]
-        for kind, height, limit in (
-            ("fold", -view.level, s.fold_depth),
-            ("crack", view.level, s.crack_height),
+        for kind, side, limit, thin in (
+            ("fold", -1, s.fold_depth, s.thin_fold_depth),
+            ("crack", 1, s.crack_height, s.thin_crack_height),
         ):
+            height, fine = side * view.level, side * view.fine
             lines = line_opening((height >= limit) & open_, s.line_nm / nm, s.line_share)
             if lines.any():
                 edge = limit * (s.band_edge if kind == "fold" else (1 + s.band_edge) / 2)
                 wide = line_opening((height >= edge) & open_, s.line_nm / nm, s.line_share)
                 lines = ndi.binary_propagation(lines, EIGHT, mask=lines | wide)
+            lines |= line_opening((fine >= thin) & open_, s.thin_line_nm / nm, s.thin_share)
+            height = np.maximum(height / limit, fine / thin)
             for number, where, label in parts(lines):
                 here = label[where] == number
-                keep(kind, label, number, where, np.median(height[where][here]) / limit)
+                if here.sum() * um2 < s.flat_um2 / 2:  # a splinter of a band found beside it
+                    hurt[kind][where] |= here
+                    continue
+                keep(kind, label, number, where, np.median(height[where][here]))
         bands = ndi.binary_dilation(hurt["fold"] | hurt["crack"], EIGHT, iterations=3)
         for number, where, label in parts(view.dark_spots(s) & open_ & ~bands):
             here = label[where] == number
