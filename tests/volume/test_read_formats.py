@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import pickle
 import threading
 
 import h5py
@@ -330,6 +331,18 @@ def test_hdf5_offset_kind_and_attributes_of_the_file(tmp_path, rng):
     assert pv.open(tmp_path / "v.h5/big").read().dtype == np.uint32
     with pytest.raises(BadInput, match="axes are 'xyz'"):
         pv.open(tmp_path / "v.h5/xyz")
+
+
+@pytest.mark.parametrize("format", handmade.FORMATS)
+def test_volumes_travel_to_worker_processes(format, tmp_path):
+    handmade.tried(format, tmp_path)
+    names = ["v.zarr", "v2.zarr", "v.n5", "v.precomputed", "v.h5/v", "v.mrc", "tif", "png"]
+    for name in names:
+        if (tmp_path / name.split("/")[0]).exists():
+            v = pv.open(tmp_path / name, voxel_size=handmade.SIZE)
+            there = pickle.loads(pickle.dumps(v))
+            np.testing.assert_array_equal(there.read(), handmade.phantom())
+            assert there.box == v.box
 
 
 @pytest.fixture

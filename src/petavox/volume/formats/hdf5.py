@@ -38,6 +38,11 @@ class _Dataset:
         self._data, self._box, self._path = data, Box.of_shape(data.shape, start), path
         self._dtype = usable_dtype(path, data.dtype)
 
+    def __reduce__(self) -> Any:
+        # a handle cannot travel to a worker process; where the data set lies can
+        file = str(Path(self._data.file.filename).resolve())
+        return _again, (file, self._data.name, self._box.start, self._path)
+
     @property
     def box(self) -> Box:
         return self._box
@@ -60,6 +65,10 @@ class _Dataset:
 
     def write(self, box: Box, values: np.ndarray) -> None:
         raise BadInput(f"{self._path} is read only; import it into OME-Zarr first.")
+
+
+def _again(file: str, name: str, start: Zyx, path: str) -> _Dataset:
+    return _Dataset(_opened(Path(file))[name], start, path)
 
 
 def datasets(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from petavox.errors import BadInput
-from petavox.space import Box, VoxelSize, Zyx, zyx
+from petavox.space import Box, VoxelSize, Zyx
 from petavox.volume.formats.facts import chosen, settled, three_axes
 from petavox.volume.volume import Kind, Level, Volume
 
@@ -27,8 +27,12 @@ IMOD = 1146047817
 
 
 class _Mapped:
-    def __init__(self, array: np.ndarray, start: Zyx) -> None:
-        self._array, self._box = array, Box.of_shape(zyx(array.shape), start)
+    def __init__(self, file: Path, dtype: np.dtype[Any], skip: int, box: Box) -> None:
+        self._facts, self._box = (file.resolve(), dtype, skip, box), box
+        self._array = np.memmap(file, dtype=dtype, mode="r", offset=skip, shape=box.shape)
+
+    def __reduce__(self) -> Any:
+        return _Mapped, self._facts  # the map, not the voxels, goes to worker processes
 
     @property
     def box(self) -> Box:
@@ -86,8 +90,7 @@ def open(
         a, b, c = (round(v / m / 10, 6) for v, m in zip(cell, (mx, my, mz), strict=True))
         said = VoxelSize(c, b, a)
     size = settled(str(path), said, voxel_size)
-    array = np.memmap(path, dtype=dtype, mode="r", offset=skip, shape=(nz, ny, nx))
-    store = _Mapped(array, (z0, y0, x0))
+    store = _Mapped(path, dtype, skip, Box.of_shape((nz, ny, nx), (z0, y0, x0)))
     level = Level(store.box, size, "")
     chosen(str(path), [level], resolution)
     return Volume(
