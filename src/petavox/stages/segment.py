@@ -304,8 +304,9 @@ def _points(path: str, box: Box) -> np.ndarray:
             f"{path} holds no seed points ({e}): give origins.json of an earlier run, or a CSV "
             "with one z,y,x in voxels per line and no heading."
         ) from None
-    inside = np.array([box.contains_point(p) for p in points], bool)
-    return np.asarray(np.round(points[inside]).astype(np.int64) - np.array(box.start))
+    voxels = np.round(points).astype(np.int64)
+    inside = ((voxels >= box.start) & (voxels < box.stop)).all(axis=1)
+    return voxels[inside] - np.array(box.start)
 
 
 def _figures(
