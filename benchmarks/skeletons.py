@@ -10,6 +10,7 @@ petavox works in blocks with two workers, joins, thins, and writes sharded preco
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -72,20 +73,19 @@ def main() -> None:
     beside = {}
     if loop is not None:
         beside = {
-            "plain_seconds": round(loop[0], 1),
-            "plain_peak_gb": round(loop[1], 2),
-            "plain_objects": loop[2]["objects"],
-            "plain_cable_mm": loop[2]["cable_mm"],
+            **loop.figures("plain_"),
+            "plain_objects": loop.result["objects"],
+            "plain_cable_mm": loop.result["cable_mm"],
         }
     emit(
         "skeletons",
         data=FILE,
         box=box,
         workers=2,
-        seconds=round(mine[0], 1),
-        peak_gb=round(mine[1], 2),
+        load=round(os.getloadavg()[0], 1),
+        **mine.figures(),
         **beside,
-        **{k: v for k, v in mine[2].items() if k != "seconds"},
+        **{k: v for k, v in mine.result.items() if k != "seconds"},
     )
 
 
