@@ -112,6 +112,19 @@ def test_ome_axes_in_another_order_are_put_right(tmp_path, rng):
     assert v.box.start == (-1, 0, 2)
 
 
+@pytest.mark.parametrize("start", [0, 1, 2, -3])
+def test_translations_of_corners_are_the_same_voxels_and_told(tmp_path, rng, caplog, start):
+    write_zarr(tmp_path / "v/0", rng.integers(0, 255, (4, 6, 8), np.uint8))
+    write_zarr(tmp_path / "v/1", rng.integers(0, 255, (4, 3, 4), np.uint8))
+    axes = [{"name": a, "type": "space", "unit": "nanometer"} for a in "zyx"]
+    first = dataset("0", [40, 5, 4], [0, 0, (start + 0.5) * 4])
+    ome_group(tmp_path / "v", [first, dataset("1", [40, 10, 8])], axes)
+    v = pv.open(tmp_path / "v")
+    assert v.box.start == (0, 0, start)
+    assert v.levels[1].box.start == (0, 0, 0)
+    assert sum("fraction of a voxel" in m for m in caplog.messages) == 1
+
+
 def test_ome_without_units_needs_a_voxel_size(tmp_path, rng):
     write_zarr(tmp_path / "v/0", rng.integers(0, 255, (8, 8, 8), np.uint8))
     write_zarr(tmp_path / "v/1", rng.integers(0, 255, (8, 4, 4), np.uint8))

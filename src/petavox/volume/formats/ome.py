@@ -152,8 +152,11 @@ def _start(
     exact = [
         (t - (round(s / f) - 1) / 2 * f) / s for s, t, f in zip(scale, shift, finest, strict=True)
     ]
-    whole = zyx([round(v) for v in exact])
-    if any(abs(a - b) > 0.01 for a, b in zip(exact, whole, strict=True)):
+    # halves go down: programs that put corners at 0 nm give the centre of voxel s as s + 1/2
+    whole = zyx([math.ceil(v - 0.5 - 1e-6) for v in exact])
+    # many programs give coarser levels no translation of their own; only the finest is told
+    off = any(abs(a - b) > 0.01 for a, b in zip(exact, whole, strict=True))
+    if off and list(scale) == list(finest):
         log.warning(
             "%s begins at a fraction of a voxel, %s (z, y, x); petavox takes the nearest whole "
             "voxel, %s.",

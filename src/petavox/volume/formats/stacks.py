@@ -241,6 +241,8 @@ def _key(name: str) -> list[tuple[int, int, str]]:
 def write(file: Path, plane: np.ndarray) -> None:
     """One section as a TIFF (deflate), y x."""
     try:
-        tifffile.imwrite(file, plane, compression="zlib", photometric="minisblack")
+        tifffile.imwrite(
+            file, plane, compression="zlib", compressionargs={"level": 1}, photometric="minisblack"
+        )
     except OSError as e:
         raise WorkFailed(f"section {file} cannot be written: {e.strerror or e}.") from None
