@@ -88,7 +88,8 @@ class Qc(Stage):
     name = "qc"
     function = "petavox.stages.qc:look"
     code = tuple(
-        f"petavox.align.{m}" for m in ("quality", "damage", "correlation", "shift", "reduced")
+        f"petavox.align.{m}"
+        for m in ("quality", "damage", "lines", "correlation", "shift", "reduced")
     )
     settings: QcSettings
 
@@ -136,7 +137,11 @@ class Qc(Stage):
         _write_table(out, rows)
         shutil.rmtree(out / ".parts")
         record = provenance.record(
-            "qc", settings=s, inputs=self.reads, counters={"sections": len(rows)}, seconds=0.0
+            "qc",
+            settings=s,
+            inputs=self.reads,
+            counters={"sections": len(rows)},
+            seconds=float(sum(ledger.seconds(self.name))),
         )
         for name in MASKS + (qc_pairs.VOLUMES if s.aligned else ()):
             state.finish(out / f"{name}.zarr", record)
