@@ -108,6 +108,9 @@ def simulate(blocks: int, seconds: Sequence[float], machine: Machine, *, seed: i
         if t % period > last_start:
             heapq.heapreplace(free, ((t // period + 1) * period + machine.start_s, w))
             continue
+        if t % period < machine.start_s:
+            heapq.heapreplace(free, (t - t % period + machine.start_s, w))
+            continue
         if again and again[0][0] <= t:
             take = heapq.heappop(again)[1]
         elif at < blocks:
@@ -136,5 +139,5 @@ def simulate(blocks: int, seconds: Sequence[float], machine: Machine, *, seed: i
                 continue
         end = max(end, stop)
         heapq.heapreplace(free, (stop, w))
-    rounds = int(end // period) + 1 if math.isfinite(period) else 1
+    rounds = math.ceil(end / period) if math.isfinite(period) else 1
     return Schedule(end, useful, workers, lost_blocks, len(lost_nodes), rounds)

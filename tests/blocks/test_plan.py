@@ -1,0 +1,178 @@
+"""Plans: counts in closed form against walking, alignment, intervals, bundles, projections."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from petavox.blocks import BlockTask, Costs, Ledger, run
+from petavox.blocks.bundle import MOST, BundleSize
+from petavox.blocks.plan import interval, plan, read_voxels, require_aligned
+from petavox.blocks.projection import blocks_of, project
+from petavox.blocks.simulate import Machine, simulate
+from petavox.blocks.sites import load
+from petavox.errors import BadInput
+from petavox.space import Box, Grid
+
+small = st.tuples(*[st.integers(1, 9)] * 3)
+starts = st.tuples(*[st.integers(-7, 7)] * 3)
+
+
+@given(starts, small, small, st.tuples(*[st.integers(0, 5)] * 3))
+@settings(max_examples=60, deadline=None)
+def test_voxels_read_equal_the_sum_over_blocks(start, shape, block, context):
+    grid = Grid(Box.of_shape(shape, start), block, context)
+    assert read_voxels(grid) == sum(b.read.size for b in grid)
+
+
+def test_a_plan_multiplies_what_a_block_needs():
+    task = BlockTask(
+        "t",
+        "petavox.blocks.testing:nothing",
+        Grid(Box((0, 0, 0), (10, 10, 10)), (5, 5, 5)),
+        costs=Costs(memory_bytes=7, read_bytes=3, write_bytes=2, files=1),
+    )
+    made = plan(task, [2.0, 2.0])
+    assert (made.blocks, made.read_bytes, made.write_bytes, made.files) == (8, 24, 16, 8)
+    assert made.block_seconds == (16.0, 16.0, 16.0)
+    assert made.wall_seconds(4) == 4.0
+    assert plan(task).block_seconds is None
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(5)
+    hits = 0
+    for k in range(100):
+        sample = rng.exponential(10, 40)
+        truth = rng.exponential(10, 500).sum()
+        _, low, high = interval(sample, 500, seed=k, draws=400)
+        hits += low <= truth <= high
+    assert 85 <= hits <= 100
+
+
+@pytest.mark.parametrize(
+    ("total", "block", "message"),
+    [
+        (Box((0, 0, 0), (64, 64, 64)), (32, 32, 24), "cut the shards of out .* along x"),
+        (Box((8, 0, 0), (64, 64, 64)), (32, 32, 32), "cut the shards of out .* along z"),
+        (Box((0, 0, 0), (64, 64, 40)), (32, 32, 32), "end inside a shard of out along x"),
+        (Box((0, 0, 0), (64, 64, 96)), (32, 32, 32), "holds only"),
+    ],
+)
+def test_blocks_that_share_a_shard_are_refused(total, block, message):
+    volume = Box((0, 0, 0), (64, 64, 64))
+    with pytest.raises(BadInput, match=message):
+        require_aligned(Grid(total, block), volume=volume, shard=(16, 32, 16), name="out")
+
+
+def test_blocks_of_whole_shards_are_accepted_also_at_a_ragged_end():
+    volume = Box((-4, 0, 0), (61, 70, 50))
+    require_aligned(Grid(volume, (16, 32, 32)), volume=volume, shard=(16, 32, 16), name="out")
+
+
+@given(starts, small, small, small)
+@settings(max_examples=100, deadline=None)
+def test_an_accepted_grid_never_has_two_blocks_in_one_shard(start, shape, block, shard):
+    volume = Box.of_shape(shape, start)
+    grid = Grid(volume, block)
+    try:
+        require_aligned(grid, volume=volume, shard=shard, name="out")
+    except BadInput:
+        return
+    owner: dict[tuple[int, ...], int] = {}
+    for b in grid:
+        for piece in Grid(volume, shard).touching(b.write):
+            assert owner.setdefault(piece.index, b.number) == b.number
+
+
+def test_short_blocks_travel_together_and_long_ones_alone():
+    size = BundleSize()
+    assert size.next(left=1000, workers=2) == 1
+    for _ in range(50):
+        size.saw(0.001)
+    assert size.next(left=100_000, workers=2) == MOST
+    assert size.next(left=16, workers=2) == 2
+    for _ in range(500):
+        size.saw(20.0)
+    assert size.next(left=100_000, workers=2) == 1
+
+
+def test_a_schedule_without_faults_or_stragglers_is_perfect():
+    made = simulate(1000, [3.0], Machine(nodes=5, workers_per_node=2, start_s=0, messages_per_s=0))
+    assert made.wall_s == pytest.approx(300)
+    assert made.efficiency == pytest.approx(1)
+
+
+def test_stragglers_cost_more_where_there_are_few_blocks_a_worker():
+    times = [1.0] * 99 + [50.0]
+    how = {"workers_per_node": 1, "start_s": 0.0, "messages_per_s": 0.0}
+    few = simulate(2000, times, Machine(nodes=1000, **how))
+    many = simulate(2000, times, Machine(nodes=10, **how))
+    assert few.efficiency < 0.5 < many.efficiency
+
+
+def test_no_block_runs_over_the_end_of_a_job():
+    # jobs of 100 s, blocks of 30 s, 10 s to start: at 10, 40, 70 (ends at 100); next at 110 ...
+    made = simulate(6, [30.0], Machine(nodes=1, walltime_s=100, start_s=10, messages_per_s=0))
+    assert made.wall_s == pytest.approx(200)
+    assert made.jobs_rounds == 2
+
+
+def test_a_job_too_short_for_a_block_is_refused():
+    with pytest.raises(BadInput, match="use smaller blocks"):
+        simulate(6, [90.0], Machine(nodes=1, walltime_s=100, start_s=60))
+
+
+def test_lost_nodes_cost_their_blocks_and_all_is_still_done():
+    how = {"workers_per_node": 2, "start_s": 0.0, "messages_per_s": 0.0}
+    good = simulate(5000, [10.0], Machine(nodes=10, **how))
+    bad = simulate(5000, [10.0], Machine(nodes=10, mtbf_hours=0.2, **how))
+    assert bad.lost_nodes > 5
+    assert bad.lost_blocks >= bad.lost_nodes
+    assert bad.wall_s > good.wall_s
+    assert bad.block_s == good.block_s
+
+
+def test_the_driver_hands_out_only_so_many_messages_a_second():
+    made = simulate(10_000, [1.0], Machine(nodes=10_000, start_s=0, messages_per_s=1000))
+    assert made.wall_s == pytest.approx(11, rel=0.01)
+
+
+def test_the_same_seed_gives_the_same_schedule():
+    machine = Machine(nodes=7, mtbf_hours=1.0)
+    assert simulate(900, [5.0, 9.0], machine) == simulate(900, [5.0, 9.0], machine)
+
+
+def test_a_projection_scales_measured_blocks_to_another_volume(tmp_path):
+    grid = Grid(Box((0, 0, 0), (20, 20, 20)), (10, 10, 10))
+    task = BlockTask(
+        "t",
+        "petavox.blocks.testing:sleep",
+        grid,
+        settings={"seconds": 0.01},
+        costs=Costs(read_bytes=1000, write_bytes=500, files=2),
+    )
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        run(task, ledger=ledger, quiet=True)
+        parts = ledger.parts("t")
+        assert parts is not None
+        assert blocks_of(parts, None) == 8
+        assert blocks_of(parts, (100, 95, 1)) == 100
+        made = project(ledger, load("laptop"), nodes=1, volume=(100, 100, 100))
+        faster = project(ledger, load("laptop"), nodes=1, volume=(100, 100, 100), speed=10)
+    row = made["stages"]["t"]
+    assert (row["blocks"], row["files_at_most"]) == (1000, 2000)
+    assert row["worker_hours"] == pytest.approx(1000 * 0.01 / 3600, rel=0.5)
+    assert row["worker_hours_95"][0] <= row["worker_hours"] <= row["worker_hours_95"][1]
+    assert faster["stages"]["t"]["worker_hours"] == pytest.approx(row["worker_hours"] / 10)
+    assert len(made["assumptions"]) >= 5
+
+
+def test_a_projection_without_measured_blocks_is_refused(tmp_path):
+    with (
+        Ledger(tmp_path / "ledger.db") as ledger,
+        pytest.raises(BadInput, match="no measured blocks"),
+    ):
+        project(ledger, load("laptop"), nodes=1)
