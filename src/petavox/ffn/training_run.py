@@ -96,7 +96,7 @@ class _Run:
         self.validate, self.provenance = validate, provenance
         self.quiet = quiet or not trainer.place.leads
         self.leads = trainer.place.leads
-        self.best, self.trained, self.last_validation = math.inf, 0.0, 0.0
+        self.best, self.trained, self.last_validation = math.inf, 0.0, -1.0
         self.figures: dict[str, Any] = {}
         self.board: Any = None
 
@@ -131,7 +131,7 @@ class _Run:
                 if self._decide(since_validation >= 60 * self.settings.validate_minutes):
                     self._validate()
         self._save()
-        if self.last_validation < self.trained or self.best == math.inf:
+        if self.last_validation < self.trained:  # on all ranks or on none
             self._validate()
         if self.leads:
             self._export("last.safetensors", {})
