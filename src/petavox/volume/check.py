@@ -74,6 +74,7 @@ def check(
             raise BadInput(f"{path} holds {volume.dtype.name}; labels are whole numbers.")
         (objects if is_labels else images).append(volume)
         report.figures[path] = facts(volume)
+        report.figures[path]["format_tried"] = volume.format in handmade.FORMATS
         if volume.format not in tried:
             tried.add(volume.format)
             _check_format(volume.format, report)
