@@ -1,1 +1,0 @@
-"""Synapses: detect clefts, assign partners."""
