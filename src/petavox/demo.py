@@ -6,7 +6,6 @@ shipped. What it is not: a benchmark; docs/ffn.md has the figures on real tissue
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -17,11 +16,12 @@ from typing import Any
 
 import petavox as pv
 from petavox.errors import BadInput
-from petavox.provenance import write_atomically, write_json
+from petavox.provenance import record, write_atomically
 from petavox.settings import Settings, ZyxSetting
 from petavox.stages import phantom, score
 from petavox.stages.segment import SegmentSettings, segment
 from petavox.view import picture
+from petavox.volume import state
 from petavox.volume.opening import make_room
 
 log = logging.getLogger("petavox")
@@ -112,10 +112,21 @@ def run(
     shipped_model()
     make_room(demo.folder, overwrite=overwrite)
     demo.folder.mkdir(parents=True)
+    state.begin(str(demo.folder))
+    begun = time.monotonic()
     for name, step in STEPS.items():
         started = time.monotonic()
         log.info("demo: %s. %s", name, step.__doc__)
         found = step(demo)
         demo.figures[name] = found | {"step_seconds": round(time.monotonic() - started, 1)}
-    write_json(demo.folder / "demo.json", json.loads(json.dumps(demo.figures, default=str)))
+    state.finish(
+        str(demo.folder),
+        record(
+            "demo",
+            settings=demo.settings,
+            inputs={},
+            counters=demo.figures,
+            seconds=time.monotonic() - begun,
+        ),
+    )
     return demo.figures
