@@ -219,5 +219,7 @@ def unlens(q: np.ndarray, shape: tuple[int, int], amount: float, rounds: int = 4
     """The tile pixel p with p + lens(p) = q."""
     p = np.array(q, float)
     for _ in range(rounds):
-        p = q - lens(p, shape, amount)
+        last, p = p, q - lens(p, shape, amount)
+        if p.size == 0 or np.nanmax(np.abs(p - last), initial=0) < 1e-9:
+            break
     return p

@@ -14,8 +14,11 @@ from petavox.phantom.fields import unwarp_points
 from petavox.phantom.rng import uniform
 from petavox.phantom.world import Capsules, World, closest
 
-SYNAPSE_REACH = 380.0
-"""nm: nothing of a synapse lies farther from its position than this, at scale 1."""
+SYNAPSE_REACH = 560.0
+"""nm: nothing of a synapse lies farther from its presynaptic node than this, at scale 1: the
+radius of the node (below 250), the way to the membrane (180), the zone (125)."""
+SURROUND = 600.0
+"""nm about a presynaptic node within which the geometry decides about the synapse, at scale 1."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +120,13 @@ def synapses(
 ) -> list[Synapse]:
     """Synapses whose presynaptic node lies in the box lo..hi (nm, in the frame of the geometry).
 
-    density: share of boutons that have one, 0..1.  caps: everything within 700 nm of the box.
+    density: share of boutons that have one, 0..1.  caps: everything within SURROUND of the box.
     """
     fat = caps.rb > 0.37 * world.spacing[1]
     axon = world.calibre(caps.id) < 0.62
-    bouton = (
-        (caps.kind == Capsules.ROD) & fat & axon & (uniform(world.seed + 230, caps.key) < density)
-    )
-    trunk = (caps.kind == Capsules.THICK) & (uniform(world.seed + 230, caps.key) < density)
+    has = uniform(world.seed + 230, caps.key) < density
+    bouton = (caps.kind == Capsules.ROD) & fat & axon & has
+    trunk = (caps.kind == Capsules.THICK) & (caps.rb < 250 * world.scale) & has
     chosen = (bouton | trunk) & ((caps.b >= lo) & (caps.b < hi)).all(1)
     index = {int(caps.key[i]): int(i) for i in np.flatnonzero(chosen)}
     # a synapse does not depend on the box that asks: each is made once per world
@@ -150,7 +152,7 @@ def _synapse(world: World, caps: Capsules, i: int) -> Synapse | None:
     u = uniform(world.seed + 240, key, np.arange(4))
     many = u[0] < 0.5
     rays = _sphere(18)
-    far = float(caps.rb[i]) + 260 * s
+    far = float(caps.rb[i]) + 180 * s
     local = caps.near(node - far, node + far, 150 * s)
     steps = np.arange(10 * s, far, 14 * s)
     own, gap = owners((node + rays[:, None] * steps[None, :, None]).reshape(-1, 3), local)

@@ -157,6 +157,11 @@ def layout(s: TileSettings) -> Layout:
     n, tiles = s.sections, s.grid[0] * s.grid[1]
     if s.overlap >= min(s.tile):
         raise BadInput(f"overlap is {s.overlap} px, the tiles are {s.tile}: make it smaller.")
+    if abs(s.lens) > 0.05 * min(s.tile):
+        raise BadInput(
+            f"lens is {s.lens:g} px, over 5 % of the tiles of {s.tile} px: such a lens folds the "
+            "image over; make it smaller."
+        )
     pick = _Choice(s)
     gone = pick.sections(s.missing_sections, "missing_sections")
     swapped = pick.swaps(s.swaps, gone)

@@ -23,6 +23,7 @@ from petavox.phantom import imaging
 from petavox.phantom.fields import WARP_REACH, Nearest, nearest, warped
 from petavox.phantom.looks import Look, look_of
 from petavox.phantom.organelles import (
+    SURROUND,
     SYNAPSE_REACH,
     Mitochondrion,
     Synapse,
@@ -140,10 +141,12 @@ def _piece(
     lo, hi = np.array(grown.start) * voxel, np.array(grown.stop) * voxel
     slack = WARP_REACH * s
     reach = SYNAPSE_REACH * s
-    caps = world.capsules(lo - slack - reach - 700 * s, hi + slack + reach + 700 * s)
+    wide = slack + reach + SURROUND * s
+    caps = world.capsules(lo - wide, hi + wide)
     sites = synapses(world, caps, lo - slack - reach, hi + slack + reach, world.seed, density)
-    mitos = mitochondria(world, caps.near(lo - slack, hi + slack, 0.0))
-    close = caps.near(lo - slack, hi + slack, 2.2 * world.spacing[1])
+    # mitochondria may stick out of their capsule by half of its length
+    mitos = mitochondria(world, caps.near(lo - slack, hi + slack, 600 * s))
+    close = caps.near(lo - slack, hi + slack, 3.5 * world.spacing[1])
     near = nearest(grown, fine, close, world.seed, s)
     shift = warped(world.seed, s, grown.start, grown.shape, fine)
 
