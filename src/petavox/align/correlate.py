@@ -117,8 +117,7 @@ def coherent(a: Tensor, b: Tensor, shift: Tensor, good: Tensor, *, floor: float 
     w = c**2 / (1 - c**2) / level
     w[0] = 0
     w[int(0.4 * size) :] = 0  # near the sampling limit agreement is the sampling's, not tissue's
-    out = w[bins]
-    return out / out.max().clamp_min(1e-12)
+    return w[bins]
 
 
 @dataclass(frozen=True)
@@ -147,14 +146,18 @@ def peaks(
 ) -> Peaks:
     """Sub-pixel peaks of the weighted cross-correlations of spectra (n, s, s // 2 + 1).
 
+    Or of several channels, summed: spectra (channels, n, ...), weights (channels, s, s // 2 + 1).
+
     search: largest shift along y or x, pixels (at most s // 2 - 1).
     apart: how far from the peak another one counts as a second one, pixels.
     mirror: also correlate with the mirrored window; else its confidence is that of `second`.
     """
-    n, size = a.shape[0], a.shape[1]
+    if a.dim() == 3:
+        a, b, weights = a[None], b[None], weights[None]
+    n, size = a.shape[1], a.shape[2]
     reach = int(min(max(search, 2), size // 2 - 1))
-    wa = a * weights
-    full = torch.fft.irfft2(wa.conj() * b, s=(size, size))
+    wa = a * weights[:, None]
+    full = torch.fft.irfft2((wa.conj() * b).sum(0), s=(size, size))
     near = torch.cat([full[:, -reach:], full[:, : reach + 1]], 1)
     near = torch.cat([near[:, :, -reach:], near[:, :, : reach + 1]], 2)
     side = 2 * reach + 1
@@ -174,9 +177,12 @@ def peaks(
     second = near.masked_fill(close, 0.0).reshape(n, -1).max(1).values
     mirrored = second
     if mirror:
-        mirrored = torch.fft.irfft2(wa * b, s=(size, size)).reshape(n, -1).max(1).values
+        mirrored = torch.fft.irfft2((wa * b).sum(0), s=(size, size)).reshape(n, -1).max(1).values
     top = best.clamp_min(1e-12)
-    norm = torch.sqrt(energy(a, weights) * energy(b, weights)).clamp_min(1e-12)
+    norm = sum(
+        torch.sqrt(energy(u, w) * energy(v, w)) for u, v, w in zip(a, b, weights, strict=True)
+    )
+    norm = torch.as_tensor(norm).clamp_min(1e-12)
     zero = torch.zeros_like(best)
     return Peaks(
         shift,

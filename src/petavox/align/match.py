@@ -70,7 +70,7 @@ def windows_over(
 
 @dataclass(frozen=True)
 class Spectra:
-    """Spectra (n, s, s // 2 + 1) of the windows of one section, and how much of each is valid."""
+    """Spectra (channels, n, s, s // 2 + 1) of one section's windows, and how much is valid (n,)."""
 
     values: Tensor
     cover: np.ndarray
@@ -111,9 +111,17 @@ def warped(
 
 
 def window_spectra(
-    image: np.ndarray, valid: np.ndarray, pull: Field, windows: Windows, device: str = "cpu"
+    image: np.ndarray,
+    valid: np.ndarray,
+    pull: Field,
+    windows: Windows,
+    device: str = "cpu",
+    texture: np.ndarray | None = None,
 ) -> Spectra:
-    """Warp what the windows need of a section, cut them, transform them."""
+    """Warp what the windows need of a section, cut them, transform them.
+
+    texture: a second channel (petavox.align.texture), of the image's shape.
+    """
     start = (int(windows.y.min()), int(windows.x.min()))
     shape = (
         int(windows.y.max()) - start[0] + windows.size,
@@ -122,8 +130,11 @@ def window_spectra(
     values, soft = warped(image, valid, pull, start, shape, windows.factor, device)
     y, x = windows.y - start[0], windows.x - start[1]
     weight = correlate.cut(soft, y, x, windows.size)
-    spectra = correlate.spectra(correlate.cut(values, y, x, windows.size), weight)
-    return Spectra(spectra, weight.mean((1, 2)).cpu().numpy())
+    channels = [correlate.spectra(correlate.cut(values, y, x, windows.size), weight)]
+    if texture is not None:
+        grain, _ = warped(texture, valid, pull, start, shape, windows.factor, device)
+        channels.append(correlate.spectra(correlate.cut(grain, y, x, windows.size), weight))
+    return Spectra(torch.stack(channels), weight.mean((1, 2)).cpu().numpy())
 
 
 def compare(
@@ -145,18 +156,28 @@ def compare(
     """
     use = np.flatnonzero((a.cover > LEAST_COVER) & (b.cover > LEAST_COVER))
     at = torch.as_tensor(use, device=a.values.device)
-    sa, sb = a.values[at], b.values[at]
+    sa, sb = a.values[:, at], b.values[:, at]
     stride = float(windows.stride * windows.factor)
     if not len(use):
         none = np.zeros((0, 2))
         return Matches(*names, none, none, np.zeros(0), stride)
-    weights = correlate.band(sa, sb, sigma)
-    # the coherence needs no more than some hundred windows, evenly taken
+    weights = torch.zeros(sa.shape[0], *sa.shape[2:], device=sa.device)
+    weights[0] = correlate.band(sa[0], sb[0], sigma)
+    # the coherence needs no more than some hundred windows, evenly taken; the second round
+    # measures it with the better shifts of the first
     some = slice(None, None, max(1, len(use) // SAMPLE))
-    tried = correlate.peaks(sa[some], sb[some], weights, search=search, mirror=False)
-    good = tried.confidence > max(least, 0.15)
-    if int(good.sum()) >= 12:
-        weights = correlate.coherent(sa[some], sb[some], tried.shift, good)
+    ta, tb = sa[:, some], sb[:, some]
+    for _ in range(2):
+        tried = correlate.peaks(ta, tb, weights, search=search, mirror=False)
+        good = tried.confidence > max(least, 0.15)
+        if int(good.sum()) < 12:
+            break
+        channels = [
+            correlate.coherent(u, v, tried.shift, good) for u, v in zip(ta, tb, strict=True)
+        ]
+        if max(float(c.max()) for c in channels) <= 0:
+            break
+        weights = torch.stack(channels)
     found = correlate.peaks(sa, sb, weights, search=search)
     confidence = found.confidence.cpu().numpy().astype(float)
     keep = confidence > least

@@ -5,10 +5,11 @@ What it is not: matching. The unknowns u_k are displacements on control grids, a
 transform; the energy, in pixels of the full image, is
 
     sum over matches   w rho(|T_b(q) - T_a(p)|)  (stride / h)^2          T_k = base_k + u_k
-    + sum over images  (smooth / h)^4 s |D2 u|^2 + (slope / h)^2 s |D1 u|^2 + anchor |u|^2
+    + sum over images  (smooth / h)^4 s |D2 u|^2 + (jerk / h)^6 |D3 u|^2
+                       + (slope / h)^2 s |D1 u|^2 + anchor |u|^2
 
 h: spacing of the control grid; stride: distance of match points; so `smooth` is a length: what
-varies over less than about 3 x `smooth` is taken for noise. D2, D1: second and first differences;
+varies over less than about 3 x `smooth` is taken for noise. D3, D2, D1: third, second and first differences;
 an affine costs no bending. s: stiffness 0..1 (0 carries no spring: a cut). rho: Geman-McClure,
 r^2 / (1 + (r / tolerance)^2), by iteratively reweighted least squares: weights (1 + (r/t)^2)^-2,
 so a false match loses all its force. y and x share one factorisation.

@@ -38,27 +38,33 @@ class Source(Protocol):
         """Section k averaged down by `factor`: image (h, w) and where matches may lie (bool)."""
         ...
 
+    def texture(self, k: int, factor: int) -> np.ndarray:
+        """The texture channel of section k at that level (petavox.align.texture), (h, w)."""
+        ...
+
 
 class AlignSettings(Settings):
     """How sections are aligned; lengths in pixels of the full image unless the name says nm."""
 
-    window_px: int = 112
+    window_px: int = 96
     """Side of the matching windows, pixels of the level; larger is more precise, less local."""
+    texture: bool = True
+    """Also match the fine texture between outlines, weighed by how far it persists."""
     stride: float = 0.34
     """Distance of windows, in sides of a window."""
     finest: int = 0
-    """Finest level, as a downsampling factor; 0 chooses 1 for sections under 1,200 px, else 2."""
+    """Finest level, as a downsampling factor; 0 chooses 1, 2 or 4 (from 1,000 and 2,000 px on)."""
     thumbnail_px: int = 192
     """Longest side of the thumbnails of the rough alignment."""
     spacing_px: float = 0.0
-    """Distance of control points; 0: three quarters of `smooth_px`."""
-    smooth_px: float = 90.0
-    """What varies over less than about three times this is taken for noise, not distortion."""
+    """Distance of control points; 0: as long as the longer of `smooth_px` and `jerk_px`."""
+    smooth_px: float = 40.0
+    """Resistance to bending; what varies over less than three times this is taken for noise."""
     slope_px: float = 25.0
     """Weak resistance to stretch and shear; keeps long stacks from drifting in scale."""
-    jerk_px: float = 0.0
-    """x"""
-    tolerance_px: float = 6.0
+    jerk_px: float = 70.0
+    """Resistance to changes of bending: cuts off more sharply at about three times this length."""
+    tolerance_px: float = 9.0
     """Residual at which a match has lost three quarters of its weight."""
     rounds: int = 4
     """Rounds of reweighting."""
@@ -148,7 +154,18 @@ def align(
             if held:
                 _continue(chain, held, group, {k: source.shape(k) for k in group})
             _window(
-                source, group, free, held, chain, result, settings, springs, landmarks, device, say
+                source,
+                group,
+                free,
+                held,
+                chain,
+                result,
+                settings,
+                springs,
+                landmarks,
+                device,
+                say,
+                run,
             )
         if done is not None:
             done(len([k for k in usable if k in result.fields]))
@@ -330,7 +347,7 @@ def _continue(
 
 def levels(shape: tuple[int, int], settings: AlignSettings) -> list[int]:
     """Downsampling factors, coarse to fine, for sections of at most `shape`."""
-    finest = settings.finest or (1 if min(shape) < 1200 else 2)
+    finest = settings.finest or (1 if min(shape) < 1000 else 2 if min(shape) < 2000 else 4)
     factor = finest
     out = [finest]
     while min(shape) / factor > 3.5 * settings.window_px and len(out) < 12:
@@ -365,7 +382,8 @@ def _window(
         # coarse levels see only what is large: stiffer and more forgiving there
         ratio = factor / steps[-1]
         smooth = settings.smooth_px * max(ratio, 1.0)
-        spacing = max(settings.spacing_px or 0.75 * settings.smooth_px, 0.6 * smooth)
+        own = max(settings.smooth_px, settings.jerk_px)
+        spacing = max(settings.spacing_px or own, 0.7 * own * ratio)
         pulls, low, high = _pulls(fields, shapes, spacing)
         size = _window_size(min(int(largest.min() / factor), 10**9), settings.window_px)
         stride = max(4, round(settings.stride * size))
@@ -378,7 +396,17 @@ def _window(
             low, high, size=size, stride=stride, factor=factor, most=settings.batch
         ):
             for m in _matches(
-                source, group, free, pulls, windows, offsets, search, settings, device
+                source,
+                group,
+                free,
+                pulls,
+                windows,
+                offsets,
+                search,
+                settings,
+                device,
+                run,
+                settings.texture and finest,
             ):
                 pieces.setdefault((m.a, m.b), []).append(m)
         matched = [_joined(parts, settings, turn) for parts in pieces.values()]
@@ -480,6 +508,7 @@ def _matches(
     settings: AlignSettings,
     device: str,
     run: Callable[..., Iterable[Any]],
+    textured: bool = False,
 ) -> list[solve.Matches]:
     """Matches of all wanted pairs of a group on one set of windows; few sections held at once."""
     wanted = {k: _partners(group, k, offsets) for k in group}
@@ -494,7 +523,8 @@ def _matches(
         ):
             continue
         image, valid = source.level(k, windows.factor)
-        kept[k] = match.window_spectra(image, valid, pulls[k], windows, device)
+        grain = source.texture(k, windows.factor) if textured else None
+        kept[k] = match.window_spectra(image, valid, pulls[k], windows, device, grain)
 
         def pair(j: int, k: int = k) -> solve.Matches:
             return match.compare(
@@ -526,7 +556,7 @@ def _joined(parts: Sequence[solve.Matches], settings: AlignSettings, turn: int) 
     """One list of matches per pair; far pairs count less, as they differ by more than distortion."""
     m = parts[0]
     away = m.b - m.a
-    weight = np.concatenate([p.weight for p in parts]) / (1.0 if away == 1 else 1.0 + 0.5 * away)
+    weight = np.concatenate([p.weight for p in parts]) / (1.0 if away == 1 else 2.0 * away)
     return solve.Matches(
         m.a,
         m.b,

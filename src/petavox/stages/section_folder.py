@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from petavox.align import warp
+from petavox.align.texture import texture
 from petavox.space import Box
 from petavox.volume import opening, state
 from petavox.volume.volume import Volume
@@ -60,12 +61,28 @@ class Sections:
             self._kept.move_to_end(key)
             return self._kept[key]
         found = self._read(k, factor)
+        self._keep(key, found)
+        return found
+
+    def texture(self, k: int, factor: int) -> np.ndarray:
+        """The texture channel of section k: made one level finer, where outlines are thin."""
+        key = (k, -factor)
+        if key not in self._kept:
+            finer = max(1, factor // 2)
+            image, valid = self.level(k, finer)
+            grain = texture(image, valid)
+            if finer < factor:
+                mean, _ = warp.average_down(grain, None, factor // finer)
+                grain = np.clip(np.rint(2 * mean), -127, 127).astype(np.int8)
+            self._keep(key, (grain, np.zeros(0, bool)))
+        return self._kept[key][0]
+
+    def _keep(self, key: tuple[int, int], found: tuple[np.ndarray, np.ndarray]) -> None:
         self._kept[key] = found
         self._bytes += found[0].nbytes + found[1].nbytes
         while self._bytes > self.most and len(self._kept) > 1:
             _, old = self._kept.popitem(last=False)
             self._bytes -= old[0].nbytes + old[1].nbytes
-        return found
 
     def _read(self, k: int, factor: int) -> tuple[np.ndarray, np.ndarray]:
         box = self.volume.box
