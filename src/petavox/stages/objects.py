@@ -56,6 +56,8 @@ class ShardSettings(Settings):
     minishard_bits: int
     order: tuple[int, ...]
     """Shards that hold objects, the heaviest first, so that none is started last."""
+    heaviest: float
+    """Faces, or vertices, of the largest object before anything is left out."""
     files: int
 
     @property
@@ -127,6 +129,7 @@ def weighed(ids: np.ndarray, weights: np.ndarray, *, bytes_each: float) -> dict[
         "shard_bits": sharding.shard_bits,
         "minishard_bits": sharding.minishard_bits,
         "order": tuple(order),
+        "heaviest": float(weights.max(initial=0)),
     }
 
 

@@ -81,8 +81,8 @@ class SkeletonPieces(objects.FragmentStage):
     settings: SkeletonSettings
 
     def costs(self) -> Costs:
-        """About 40 bytes a voxel, measured on dense tissue, and the libraries."""
-        return Costs(memory_bytes=400_000_000 + 40 * objects.largest_block(self.grid()))
+        """About 100 bytes a voxel of the block (measured: 70 on tissue), and the libraries."""
+        return Costs(memory_bytes=400_000_000 + 100 * objects.largest_block(self.grid()))
 
 
 class SkeletonShards(objects.ShardStage):
