@@ -48,11 +48,14 @@ def connectome(
     petavox connectome wiring --mapping edits.csv
     petavox connectome wiring --query "pre=17, count>=3"
     """
+    if query is not None:
+        from petavox.stages.asking import ask
+
+        _print(ask(out, query, table=table))
+        return None
+
     from petavox.stages import connectome as stage
 
-    if query is not None:
-        _print(stage.ask(out, query, table=table))
-        return None
     if labels is None and synapses is None:
         if mapping is None:
             raise BadInput(

@@ -26,15 +26,13 @@ from petavox import provenance
 from petavox.blocks import Context, Costs, Counters, Engine, Ledger
 from petavox.errors import BadInput
 from petavox.neuron import connectome as wiring
-from petavox.neuron import exports, graph, plots, query, tables
+from petavox.neuron import exports, graph, plots, tables
 from petavox.space import Block
 from petavox.stages import objects
+from petavox.stages.asking import NAMES
 from petavox.stages.stage import run_stage
 from petavox.volume import state
 from petavox.volume.opening import make_room
-
-NAMES = ("neurons", "synapses", "edges")
-"""The tables that can be asked."""
 
 
 class ConnectomeSettings(objects.ObjectSettings):
@@ -124,17 +122,6 @@ def update(out: Path, mapping: Path, *, plots: bool = False) -> dict[str, Any]:
     state.begin(out)
     settings = ConnectomeSettings(plots=plots)
     return _write(out, things, base, edits, mapping, settings, {"connectome": str(out)}, began)
-
-
-def ask(out: Path, text: str, *, table: str = "edges") -> pa.Table:
-    """Rows of a connectome's table for which the conditions hold, such as `pre=17, count>=3`."""
-    if table not in NAMES:
-        raise BadInput(f"table '{table}' is not one of {', '.join(NAMES)}.")
-    file = out / f"{table}.parquet"
-    if not file.exists():
-        raise BadInput(f"{out} is no connectome: it has no {file.name}.")
-    state.require_complete(out)
-    return query.query(pq.read_table(file), text)
 
 
 def read_table(path: Path) -> pa.Table:
