@@ -10,7 +10,7 @@ import concurrent.futures
 import io
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -175,10 +175,12 @@ def _made(settings: PhantomSettings, boxes: list[Box], workers: int) -> Iterator
 
 
 def _tables(place: Path, sites: list[Synapse], bones: Skeletons, *, swc: bool) -> None:
-    rows = ["id,pre,posts,z_nm,y_nm,x_nm"]
+    rows = ["id,pre,post,z_nm,y_nm,x_nm,size,score"]
     for s in sites:
         z, y, x = s.position
-        rows.append(f"{s.id},{s.pre},{' '.join(map(str, s.posts))},{z:.2f},{y:.2f},{x:.2f}")
+        # size: the area of the cleft's disc, square micrometres
+        end = f"{z:.2f},{y:.2f},{x:.2f},{np.pi * (s.radius * 1e-3) ** 2:.5f},1"
+        rows += [f"{s.id},{s.pre},{post},{end}" for post in s.posts]
     write_atomically(place / NAMES["synapses"], "\n".join(rows) + "\n")
     wires = [f"{a},{b},{n}" for (a, b), n in connectome(sites).items()]
     write_atomically(place / NAMES["connectome"], "\n".join(["pre,post,synapses", *wires]) + "\n")
@@ -205,20 +207,15 @@ def _length_mm(bones: Skeletons) -> float:
 
 def read_synapses(path: str | Path) -> list[dict[str, Any]]:
     """The truth table: id, pre, posts (tuple), position (z, y, x in nm) of each synapse."""
-    lines = Path(path).read_text().splitlines()[1:]
-    convert: Callable[[str], int] = int
-    out = []
-    for line in lines:
-        i, pre, posts, z, y, x = line.split(",")
-        out.append(
-            {
-                "id": int(i),
-                "pre": int(pre),
-                "posts": tuple(map(convert, posts.split())),
-                "position": (float(z), float(y), float(x)),
-            }
+    out: dict[int, dict[str, Any]] = {}
+    for line in Path(path).read_text().splitlines()[1:]:
+        i, pre, post, z, y, x, _, _ = line.split(",")
+        place = (float(z), float(y), float(x))
+        known = out.setdefault(
+            int(i), {"id": int(i), "pre": int(pre), "posts": (), "position": place}
         )
-    return out
+        known["posts"] += (int(post),)
+    return list(out.values())
 
 
 def read_skeletons(path: str | Path) -> Skeletons:
