@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "contrast": ("contrast", "Even the contrast of sections: normalise, or CLAHE."),
     "qc": ("qc", "Judge sections and their alignment: tables, masks, suspects."),
     "segment": ("segment", "Flood one subvolume with a flood-filling network."),
+    "consensus": ("consensus", "Keep together only what two segmentations hold together."),
     "reconcile": ("reconcile", "Join objects across blocks into one segmentation."),
     "mesh": ("mesh", "Make the surfaces of all objects, in levels of detail."),
     "skeletonize": ("skeletonize", "Make the skeletons of all objects, with radius."),

@@ -1,0 +1,149 @@
+"""`petavox consensus` on volumes, in blocks, against the consensus of the whole array."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from petavox import volume
+from petavox.blocks import Ledger
+from petavox.cli.app import app
+from petavox.errors import BadInput
+from petavox.segment.consensus import consensus
+from petavox.space import Box
+from petavox.stages.consensus import ConsensusSettings, consensus_of
+from petavox.volume.opening import create, finish
+
+
+def stored(path, values, start=(-4, 3, 0), voxel_size=(40, 4, 4)):
+    made = create(
+        path,
+        box=Box.of_shape(values.shape, start),
+        voxel_size=voxel_size,
+        dtype=values.dtype,
+        kind="labels",
+        chunk=(8, 8, 8),
+        shard=(16, 16, 16),
+    )
+    made.write(made.box, values)
+    finish(made, {})
+    return path
+
+
+def two(rng, shape=(13, 22, 17)):
+    """Two labellings of blobs that disagree, with gaps."""
+    coarse = rng.integers(0, 6, [-(-n // 4) for n in shape])
+    a = np.kron(coarse, np.ones((4, 4, 4), int))[tuple(slice(0, n) for n in shape)]
+    b = np.roll(a, 2, axis=1) + 3 * (rng.random(shape) > 0.95)
+    return a.astype(np.uint64), b.astype(np.uint64)
+
+
+def go(folder, a, b, name="out", shuffle=None, **settings):
+    with Ledger(folder / f"{name}.run" / "ledger.db") as ledger:
+        return consensus_of(
+            a,
+            b,
+            folder / name,
+            ledger=ledger,
+            settings=ConsensusSettings(**settings),
+            shuffle=shuffle,
+            quiet=True,
+        )
+
+
+@pytest.mark.parametrize("block", [(32, 32, 32), (8, 8, 8), (5, 22, 7)])
+def test_blocks_give_the_consensus_of_the_whole(tmp_path, rng, block):
+    a, b = two(rng)
+    proof = go(
+        tmp_path, stored(tmp_path / "a", a), stored(tmp_path / "b", b), block=block, min_size=5
+    )
+    out = volume.open(tmp_path / "out")
+    expected = consensus(a, b, 5)
+    assert np.array_equal(out.read(), expected)
+    assert out.box == Box.of_shape(a.shape, (-4, 3, 0))
+    assert tuple(out.voxel_size) == (40, 4, 4)
+    assert proof["voxels_kept"] == np.count_nonzero(expected)
+    assert proof["voxels_labelled_in_a"] == np.count_nonzero(a)
+    assert proof["objects"] == len(np.unique(expected[expected > 0]))
+    assert proof["kept_their_id"] + proof["new_ids"] == proof["objects"]
+    said = json.loads((tmp_path / "out" / "petavox.json").read_text())
+    assert said["state"] == "complete"
+    assert said["provenance"]["proof"] == proof
+
+
+def test_the_order_of_blocks_does_not_matter_and_a_second_run_keeps_all(tmp_path, rng):
+    a, b = two(rng)
+    stored(tmp_path / "a", a), stored(tmp_path / "b", b)
+    results = []
+    for shuffle in (None, 3):
+        go(tmp_path, tmp_path / "a", tmp_path / "b", f"o{shuffle}", shuffle, block=8, min_size=2)
+        results.append(volume.open(tmp_path / f"o{shuffle}").read())
+    assert np.array_equal(*results)
+    mark = (tmp_path / "o3" / "0").stat().st_mtime_ns
+    go(tmp_path, tmp_path / "a", tmp_path / "b", "o3", block=8, min_size=2)
+    assert (tmp_path / "o3" / "0").stat().st_mtime_ns == mark
+
+
+def test_another_minimum_counts_nothing_again_but_writes_anew(tmp_path, rng):
+    a, b = two(rng)
+    stored(tmp_path / "a", a), stored(tmp_path / "b", b)
+    go(tmp_path, tmp_path / "a", tmp_path / "b", block=8, min_size=2)
+    go(tmp_path, tmp_path / "a", tmp_path / "b", block=8, min_size=40)
+    assert np.array_equal(volume.open(tmp_path / "out").read(), consensus(a, b, 40))
+
+
+def test_labels_of_blocks_are_agreed_on_block_by_block(tmp_path, rng):
+    from petavox.stages.block_labels import BlockLabels
+    from petavox.stages.blockwise_segment import BlockwiseSettings, segment_blocks
+
+    a, b = two(rng)
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        for name, values in (("a", a), ("b", b)):
+            stored(tmp_path / name, values)
+            segment_blocks(
+                tmp_path / name,
+                tmp_path / f"{name}.blocks",
+                settings=BlockwiseSettings(block=8, context=2, method="components"),
+                ledger=ledger,
+                quiet=True,
+            )
+    go(tmp_path, tmp_path / "a.blocks", tmp_path / "b.blocks", min_size=3)
+    made = {n: BlockLabels.open(tmp_path / n) for n in ("a.blocks", "b.blocks", "out")}
+    for block in made["out"].grid:
+        one, other, out = (made[n].read(block, block.read) for n in made)
+        assert np.array_equal(out, consensus(one, other, 3))
+    with pytest.raises(BadInput, match="two of one kind"):
+        go(tmp_path, tmp_path / "a.blocks", tmp_path / "b", "mixed")
+
+
+def test_volumes_of_other_voxels_are_refused_before_work(tmp_path, rng):
+    a, b = two(rng)
+    stored(tmp_path / "a", a)
+    stored(tmp_path / "moved", b, start=(0, 0, 0))
+    stored(tmp_path / "coarse", b, voxel_size=(40, 8, 8))
+    for other in ("moved", "coarse"):
+        with pytest.raises(BadInput, match="same voxels"):
+            go(tmp_path, tmp_path / "a", tmp_path / other)
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_pairs_than_memory_may_hold_is_an_error(tmp_path, rng):
+    a, b = two(rng)
+    stored(tmp_path / "a", a), stored(tmp_path / "b", b)
+    with pytest.raises(BadInput, match="more than max_pairs 3"):
+        go(tmp_path, tmp_path / "a", tmp_path / "b", max_pairs=3)
+
+
+def test_the_command_prints_the_proof(tmp_path, rng):
+    a, b = two(rng)
+    stored(tmp_path / "a", a), stored(tmp_path / "b", b)
+    names = [str(tmp_path / n) for n in ("a", "b", "out")]
+    done = CliRunner().invoke(app, ["consensus", *names, "--min-size", "5", "--json"])
+    assert done.exit_code == 0, done.output
+    figures = json.loads(done.stdout.strip().splitlines()[-1])
+    assert figures["voxels_kept"] == np.count_nonzero(consensus(a, b, 5))
+    again = CliRunner().invoke(app, ["consensus", names[0], str(tmp_path / "none"), names[2]])
+    assert again.exit_code == 2
