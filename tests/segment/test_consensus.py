@@ -1,4 +1,4 @@
-"""The consensus of two segmentations against tables worked out by hand, and what must always hold."""
+"""The consensus of two segmentations: tables worked out by hand, and what must always hold."""
 
 from __future__ import annotations
 
