@@ -44,7 +44,7 @@ CLASS_NAMES = {
     VESICLE: "vesicle",
     NUCLEUS: "nucleus",
 }
-_PIECE = 2**21  # most voxels computed at once: bounds the memory to about 300 MB
+_PIECE = 2**21  # most planes' voxels computed at once: bounds the memory, whatever the box
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def tissue(
     image = np.empty(box.shape, np.uint16 if look.bits == 16 else np.uint8)
     labels, classes = np.empty(box.shape, np.uint64), np.empty(box.shape, np.uint8)
     found: dict[int, Synapse] = {}
-    for piece in _pieces(box, size):
+    for piece in _pieces(box, size, _PIECE // look.slices):
         im, la, cl, sy = _piece(world, piece, size, look, synapse_density)
         at = piece.slices(box.start)
         image[at], labels[at], classes[at] = im, la, cl
@@ -110,9 +110,9 @@ def tissue(
     return Tissue(box, size, seed, image, labels, classes, tuple(found[k] for k in sorted(found)))
 
 
-def _pieces(box: Box, size: VoxelSize) -> list[Box]:
-    """The box in parts of at most _PIECE voxels: halved along the side that is longest in nm."""
-    if box.size <= _PIECE:
+def _pieces(box: Box, size: VoxelSize, most: int) -> list[Box]:
+    """The box in parts of at most `most` voxels: halved along the side that is longest in nm."""
+    if box.size <= most:
         return [box]
     length = [n * v for n, v in zip(box.shape, size, strict=True)]
     axis = length.index(max(length))
@@ -123,7 +123,7 @@ def _pieces(box: Box, size: VoxelSize) -> list[Box]:
     stop[axis] = start[axis] = middle
     first = Box(box.start, (stop[0], stop[1], stop[2]))
     second = Box((start[0], start[1], start[2]), box.stop)
-    return _pieces(first, size) + _pieces(second, size)
+    return _pieces(first, size, most) + _pieces(second, size, most)
 
 
 def _holds(box: Box, size: VoxelSize, position: np.ndarray) -> bool:
