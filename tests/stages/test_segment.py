@@ -14,21 +14,26 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy.spatial import cKDTree
+from tests.ffn.brightness import brightness_spec, brightness_weights
 
 import petavox as pv
 from petavox.errors import PetavoxError
 from petavox.ffn.model import save_model
 from petavox.stages.segment import SegmentSettings, segment
-from tests.ffn.brightness import brightness_spec, brightness_weights
 
 FLOOD = {"min_segment_size": 30}
 GRID = {"policy": "grid", "spacing": (6, 6, 6)}
 
 
 def tissue(shape=(24, 28, 32), seed=0):
-    field = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), 2.5)
-    return np.where(field > 0, 190, 64).astype(np.uint8)
+    """Eight bright cells with dark walls, and a little noise."""
+    rng = np.random.default_rng(seed)
+    centres = cKDTree(rng.uniform(0, 1, (8, 3)) * shape)
+    near = centres.query(np.moveaxis(np.indices(shape), 0, -1), k=2)[0]
+    return (np.where(near[..., 1] - near[..., 0] > 5, 190, 64) + rng.integers(0, 9, shape)).astype(
+        np.uint8
+    )
 
 
 @pytest.fixture
@@ -197,7 +202,10 @@ def test_an_interrupted_run_is_taken_up_from_its_checkpoint(here, monkeypatch):
 def test_an_unfinished_run_with_other_settings_is_not_mixed_in(here, monkeypatch):
     from petavox.stages import segment as stage
 
+    save = stage.save_state
+
     def stop(file, canvas):
+        save(file, canvas)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(stage, "save_state", stop)

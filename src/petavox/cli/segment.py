@@ -8,6 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from petavox.cli.common import Figures, command
+from petavox.cli.running import (
+    BlockTimeout,
+    RetryQuarantined,
+    RunFolder,
+    SiteName,
+    Workers,
+    run_folder,
+    running,
+)
+from petavox.errors import BadInput
 
 app = typer.Typer(add_completion=False)
 
@@ -41,34 +51,84 @@ def segment(
     seed_mask: Annotated[
         str | None, typer.Option(help="Volume, nonzero where no object may start.")
     ] = None,
+    shift: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Two volumes: displacement along y and x, from `petavox qc`."),
+    ] = None,
+    blocks: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(help="Cut the volume into subvolumes of this shape, z y x voxels."),
+    ] = None,
+    context: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(help="Voxels around each block that are flooded too, z y x."),
+    ] = None,
+    workers: Workers = 0,
+    site: SiteName = None,
+    block_timeout: BlockTimeout = None,
+    run: RunFolder = None,
+    retry_quarantined: RetryQuarantined = False,
     overwrite: Annotated[bool, typer.Option(help="Replace what is at OUT.")] = False,
 ) -> Figures:
-    """Flood one subvolume of IMAGE into the labels OUT.
+    """Flood IMAGE into the labels OUT: one subvolume, or with --blocks many.
 
-    Interrupted, the same command goes on where it was. Example:
+    With --blocks, OUT holds the labels of each block; `petavox reconcile` joins them.
+    Interrupted, the same command goes on where it was. Examples:
 
     petavox segment block.h5/raw objects.zarr --model fib25.safetensors --box 0:128,0:128,0:128
+
+    petavox segment image.zarr objects.blocks --model m.safetensors --blocks 256 256 256 -w 4
     """
     from petavox.settings import parse, read_yaml_mapping
-    from petavox.stages.segment import SegmentSettings
-    from petavox.stages.segment import segment as run
 
     values: dict[str, Any] = {} if settings is None else read_yaml_mapping(settings)
-    given = {
-        "box": box,
-        "device": device,
-        "precision": precision,
-        "points": points,
-        "earlier": earlier,
-        "mask": mask,
-        "seed_mask": seed_mask,
-    }
-    values |= {k: v for k, v in given.items() if v is not None}
+    where = str(settings) if settings else "the options"
     order = dict(values.get("seeds") or {})
     if points is not None and seeds is None:
         seeds = "points"
     order |= ({"policy": seeds} if seeds else {}) | ({"reverse": True} if reverse else {})
-    if order:
-        values["seeds"] = order
-    request = parse(SegmentSettings, values, str(settings) if settings else "the options")
-    return run(image, out, model, request, voxel_size=voxel_size, overwrite=overwrite)
+    given: dict[str, Any] = {"box": box, "precision": precision, "seeds": order or None}
+    values |= {k: v for k, v in given.items() if v is not None}
+    if blocks is None:
+        from petavox.stages.segment import SegmentSettings, segment
+
+        if workers or site or context:
+            raise BadInput("--workers, --site and --context need --blocks.")
+        given = {
+            "device": device,
+            "points": points,
+            "earlier": earlier,
+            "mask": mask,
+            "seed_mask": seed_mask,
+            "shift": shift,
+        }
+        values |= {k: v for k, v in given.items() if v is not None}
+        request = parse(SegmentSettings, values, where)
+        return segment(image, out, model, request, voxel_size=voxel_size, overwrite=overwrite)
+
+    from petavox.stages.blockwise_segment import BlockwiseSettings, segment_blocks
+
+    if points is not None or earlier is not None or device is not None:
+        raise BadInput(
+            "--points, --earlier and --device do not go with --blocks: points and earlier objects "
+            "belong to one subvolume, and devices to the site (--site)."
+        )
+    given = {"block": blocks, "context": context, "voxel_size": voxel_size}
+    values |= {k: v for k, v in given.items() if v is not None}
+    cut = parse(BlockwiseSettings, values, where)
+    restrict = {"mask": mask, "seed_mask": seed_mask}
+    if shift is not None:
+        restrict |= {"shift_y": shift[0], "shift_x": shift[1]}
+    folder = run_folder(out, run)
+    with running(folder, workers=workers, site=site, block_timeout=block_timeout) as how:
+        done = segment_blocks(
+            image,
+            out,
+            model=model,
+            restrict={k: v for k, v in restrict.items() if v is not None},
+            settings=cut,
+            overwrite=overwrite,
+            retry_quarantined=retry_quarantined,
+            **how,
+        )
+        return done.figures() | {"next": f"petavox reconcile {out} FINAL"}

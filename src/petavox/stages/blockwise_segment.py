@@ -1,7 +1,7 @@
 """Segment, blockwise: overlapping subvolumes, each with its own objects.
 
-    petavox segment IMAGE OUT --model M --blocks 256 256 256 --workers 4
-    petavox reconcile OUT.blocks OUT
+    petavox segment IMAGE OBJECTS --model M --blocks 256 256 256 --workers 4
+    petavox reconcile OBJECTS OUT
 
 What it is: the join of a flood (or of connected components, for what needs no network) to blocks.
 What it is not: the deciding of which objects of two blocks are one (petavox.stages.reconcile).
@@ -10,6 +10,7 @@ What it is not: the deciding of which objects of two blocks are one (petavox.sta
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,6 +51,8 @@ class BlockwiseSettings(Settings):
     seeds: SeedSettings = Field(default_factory=SeedSettings)
     precision: Literal["f32", "bf16"] = "f32"
     """Not chosen by the machine: the result must not depend on who runs a block."""
+    shift_threshold: float = Field(default=4.0, gt=0)
+    """Displacement, voxels, from which a shift mask forbids a step."""
     voxel_size: tuple[float, float, float] | None = None
     """nm, zyx, if the image does not say."""
 
@@ -57,8 +60,8 @@ class BlockwiseSettings(Settings):
 class BlockwiseSegment(Stage):
     """Every block segmented by itself, context included.
 
-    reads: image, and model for method flood.  writes: objects (labels of blocks), origins (a
-    table: where each object came from).
+    reads: image, model for method flood, and where there are such: mask, seed_mask, shift_y and
+    shift_x.  writes: objects (labels of blocks), origins (a table: where each came from).
     """
 
     name = "segment-blocks"
@@ -143,7 +146,7 @@ def segment_block(block: Block, context: Context) -> Counters:
         labels = np.zeros(raw.shape, np.uint32)  # nothing was imaged here
         counters["blank"] = 1
     else:
-        labels, origins, more = _flooded(raw, tuple(image.voxel_size), settings, context)
+        labels, origins, more = _flooded(raw, image, block, settings, context)
         counters |= more
     if int(labels.max(initial=0)) >= 1 << LOCAL_BITS:
         raise BadInput(f"block {block.number} has too many objects for its ids; use smaller blocks")
@@ -177,20 +180,31 @@ def components(values: np.ndarray, threshold: float | None, min_size: int) -> np
 
 def _flooded(
     raw: np.ndarray,
-    voxel_size: tuple[float, ...],
+    image: volume.Volume,
+    block: Block,
     settings: BlockwiseSettings,
     context: Context,
 ) -> tuple[np.ndarray, list[Any], dict[str, Any]]:
     from petavox.ffn.flood import flood
+    from petavox.stages.restrictions import restrictions
 
+    reads = context.reads
     predict = _predictor(context.reads["model"], context.device, settings.precision)
     canvas = flood(
         raw,
         predict,
         predict.spec,
-        voxel_size=voxel_size,
+        voxel_size=tuple(image.voxel_size),
         settings=settings.flood,
         seeds=settings.seeds,
+        restrictor=restrictions(
+            block.read,
+            image,
+            mask=reads.get("mask"),
+            seed_mask=reads.get("seed_mask"),
+            shift=(reads["shift_y"], reads["shift_x"]) if "shift_y" in reads else None,
+            shift_threshold=settings.shift_threshold,
+        ),
     )
     labels = np.maximum(canvas.segmentation, 0).astype(np.uint32)
     counters = {"fovs": int(canvas.counters["fovs"])}
@@ -226,6 +240,7 @@ def segment_blocks(
     *,
     ledger: Ledger,
     model: str | Path | None = None,
+    restrict: Mapping[str, str | Path] | None = None,
     settings: BlockwiseSettings | None = None,
     engine: Engine | None = None,
     limits: Limits | None = None,
@@ -234,12 +249,14 @@ def segment_blocks(
 ) -> Outcome:
     """Segment an image block by block into labels of blocks at `objects`.
 
+    restrict: volumes by name, of mask, seed_mask, shift_y, shift_x (petavox.stages.restrictions).
     The origins go to `objects`.origins. Goes on where an earlier run of the same ended.
     """
     objects = Path(objects)
     reads: dict[str, str | Path] = {"image": image}
     if model is not None:
         reads["model"] = model
+    reads |= restrict or {}
     stage = BlockwiseSegment(
         settings or BlockwiseSettings(),
         reads=reads,

@@ -34,12 +34,11 @@ from petavox.ffn.flood import SeedSettings, flood
 from petavox.ffn.growth import FloodSettings, Growth
 from petavox.ffn.model import Model, load_model
 from petavox.ffn.predictor import Predictor
-from petavox.ffn.restrict import Restrictor
 from petavox.progress import Progress
 from petavox.provenance import digest, record, write_json
 from petavox.settings import BoxSetting, Settings
 from petavox.space import Box
-from petavox.stages.sampling import sampled
+from petavox.stages.restrictions import restrictions
 from petavox.volume import Kind, Volume
 from petavox.volume import open as open_volume
 from petavox.volume.opening import create, finish
@@ -96,7 +95,14 @@ def segment(
     box = _box(volume, settings.box, loaded)
     raw = volume.read(box)
     points = None if settings.points is None else _points(settings.points, box)
-    restrictor = _restrictor(settings, box, volume)
+    restrictor = restrictions(
+        box,
+        volume,
+        mask=settings.mask,
+        seed_mask=settings.seed_mask,
+        shift=settings.shift,
+        shift_threshold=settings.shift_threshold,
+    )
     ids, earlier = _earlier(settings.earlier, box, volume)
     request = {
         "settings": settings.model_dump(mode="json", exclude={"checkpoint_every", "device"}),
@@ -257,18 +263,6 @@ def _box(volume: Volume, wanted: Box | None, model: Model) -> Box:
             "nm (z y x), more than a factor of two apart; use another level of the pyramid."
         )
     return box
-
-
-def _restrictor(settings: SegmentSettings, box: Box, image: Volume) -> Restrictor:
-    def read(path: str) -> np.ndarray:
-        return sampled(open_volume(path), box, image.voxel_size)
-
-    mask = None if settings.mask is None else read(settings.mask) != 0
-    seed_mask = None if settings.seed_mask is None else read(settings.seed_mask) != 0
-    shift = None
-    if settings.shift is not None:
-        shift = np.stack([read(p).astype(np.float32) for p in settings.shift])
-    return Restrictor(mask, seed_mask, shift, settings.shift_threshold)
 
 
 def _earlier(path: str | None, box: Box, image: Volume) -> tuple[np.ndarray, np.ndarray | None]:

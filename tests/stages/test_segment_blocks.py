@@ -1,0 +1,115 @@
+"""`petavox segment --blocks` and `petavox reconcile`: many subvolumes, one segmentation."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from tests.ffn.brightness import brightness_spec, brightness_weights
+from typer.testing import CliRunner
+
+import petavox as pv
+from petavox.ffn.model import save_model
+from petavox.volume.opening import finish
+
+
+def columns(shape=(26, 30, 44)):
+    """Bright columns along x with dark walls four voxels thick: 2 x 2 objects."""
+    image = np.full(shape, 190, np.uint8)
+    image[11:15] = 64
+    image[:, 13:17] = 64
+    return image + np.random.default_rng(0).integers(0, 9, shape, np.uint8)
+
+
+@pytest.fixture
+def here(tmp_path):
+    values = columns()
+    box = pv.Box((-5, 3, -8), (21, 33, 36))
+    image = pv.create(
+        tmp_path / "image.zarr", box=box, voxel_size=(8, 8, 8), dtype="uint8", kind="image"
+    )
+    image.write(box, values)
+    finish(image, {})
+    save_model(tmp_path / "m.safetensors", brightness_spec(), brightness_weights())
+    (tmp_path / "s.yaml").write_text(
+        "flood: {min_segment_size: 1500}\nseeds: {policy: grid, spacing: [5, 5, 5]}\n"
+    )
+    return tmp_path
+
+
+def petavox(name, *words):
+    import importlib
+
+    app = importlib.import_module(f"petavox.cli.{name}").app
+    return CliRunner().invoke(app, [str(w) for w in words])
+
+
+def flood_in_blocks(here, *more, out="objects.blocks"):
+    return petavox(
+        "segment", here / "image.zarr", here / out, "--model", here / "m.safetensors",
+        "--settings", here / "s.yaml", "--blocks", 13, 15, 22, "--context", 8, 8, 8, "--json",
+        *more,
+    )  # fmt: skip
+
+
+def test_blocks_become_the_objects_of_the_whole(here):
+    done = flood_in_blocks(here)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["done"] == 8
+    joined = petavox("reconcile", here / "objects.blocks", here / "out.zarr", "--json")
+    assert joined.exit_code == 0, joined.output
+    labels = pv.open(here / "out.zarr")
+    assert labels.box == pv.open(here / "image.zarr").box
+    truth, n = ndimage.label(columns() > 128)
+    assert n == 4
+    found = labels[:]
+    for column in range(1, n + 1):
+        ids, voxels = np.unique(found[truth == column], return_counts=True)
+        # two blocks along x: without reconciling, no object could hold more than two thirds
+        assert voxels[ids > 0].max() > 0.8 * np.count_nonzero(truth == column)
+    for number in np.unique(found[found > 0]):
+        assert len(np.unique(truth[found == number])) == 1  # no merger
+    assert (found[truth > 0] > 0).mean() > 0.95
+    assert not found[truth == 0].any()
+
+
+def test_a_mask_holds_in_every_block(here):
+    image = pv.open(here / "image.zarr")
+    mask = pv.create(
+        here / "mask.zarr", box=image.box, voxel_size=(8, 8, 8), dtype="uint8", kind="image"
+    )
+    values = np.zeros(mask.shape, np.uint8)
+    values[:, :, 20:] = 1
+    mask.write(mask.box, values)
+    finish(mask, {})
+    done = flood_in_blocks(here, "--mask", here / "mask.zarr")
+    assert done.exit_code == 0, done.output
+    petavox("reconcile", here / "objects.blocks", here / "out.zarr")
+    labels = pv.open(here / "out.zarr")[:]
+    assert labels[:, :, :20].any()
+    assert not labels[:, :, 24:].any()  # centres up to 19, margin 4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--points", "p.csv"), "do not go with --blocks"),
+        (("--device", "cpu"), "do not go with --blocks"),
+        (("--context", 1, 1, 1), "context"),
+        (("--mask", "none.zarr"), "none.zarr"),
+    ],
+)
+def test_what_blocks_cannot_do_is_said_before_work(here, words, said):
+    done = flood_in_blocks(here, *words)
+    assert done.exit_code not in (0, 70), done.output
+    assert said in done.stderr
+
+
+def test_workers_need_blocks(here):
+    done = petavox(
+        "segment", here / "image.zarr", here / "o.zarr", "--model", here / "m.safetensors", "-w", 2
+    )
+    assert done.exit_code == 2
+    assert "--blocks" in done.stderr
