@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -188,7 +188,13 @@ def work_folder(out: Path, *, overwrite: bool, ledger: Ledger | None) -> Iterato
     shutil.rmtree(work, ignore_errors=True)
 
 
-def run_both(first: FragmentStage, second: Any, *, ledger: Ledger, engine: Engine | None) -> None:
+def run_both(
+    first: FragmentStage,
+    second: Callable[[], ShardStage],
+    *,
+    ledger: Ledger,
+    engine: Engine | None,
+) -> None:
     """Step one, then step two, which `second()` makes from the fragments."""
     run_stage(first, ledger=ledger, engine=engine, overwrite=True)
     run_stage(second(), ledger=ledger, engine=engine, overwrite=True)
