@@ -30,6 +30,11 @@ def test_good_values_are_read_from_yaml(tmp_path):
     assert found.inner.depth == 9
 
 
+def test_settings_survive_the_way_through_json():
+    settings = parse(Outer, {"voxel_size": [40, 4, 4], "box": "-1:2,0:3,0:4"}, "here")
+    assert Outer.model_validate(settings.model_dump(mode="json")) == settings
+
+
 @pytest.mark.parametrize(
     ("values", "parts"),
     [

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 
 from petavox.errors import BadInput
 from petavox.space import Box, VoxelSize, zyx
@@ -47,7 +47,7 @@ ZyxSetting = Annotated[tuple[int, int, int], BeforeValidator(_zyx)]
 """Three integers, zyx; one integer stands for all three."""
 NmSetting = Annotated[tuple[float, float, float], BeforeValidator(_nm)]
 """Three lengths in nm, zyx."""
-BoxSetting = Annotated[Box, BeforeValidator(_box)]
+BoxSetting = Annotated[Box, BeforeValidator(_box), PlainSerializer(str, return_type=str)]
 """A box, written z0:z1,y0:y1,x0:x1."""
 
 S = TypeVar("S", bound=Settings)

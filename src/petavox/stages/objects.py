@@ -16,12 +16,11 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import PlainSerializer
 
 from petavox import volume
 from petavox.blocks import Engine, Ledger
@@ -33,15 +32,12 @@ from petavox.stages.stage import Stage, run_stage
 from petavox.volume import state
 from petavox.volume.opening import make_room
 
-Region = Annotated[BoxSetting, PlainSerializer(str)]
-"""A box that survives the way to a worker and back."""
-
 
 class ObjectSettings(Settings):
     """What all two-step stages take. Results do not depend on `block`, up to what is said there."""
 
     block: ZyxSetting = (256, 256, 256)
-    box: Region | None = None
+    box: BoxSetting | None = None
     voxel_size: NmSetting | None = None
     only: tuple[int, ...] | None = None
 
@@ -51,7 +47,7 @@ class ShardSettings(Settings):
 
     user: dict[str, Any]
     voxel_size: NmSetting
-    total: Region
+    total: BoxSetting
     shard_bits: int
     minishard_bits: int
     order: tuple[int, ...]
