@@ -164,7 +164,8 @@ def test_a_projection_scales_measured_blocks_to_another_volume(tmp_path):
         faster = project(ledger, load("laptop"), nodes=1, volume=(100, 100, 100), speed=10)
     row = made["stages"]["t"]
     assert (row["blocks"], row["files_at_most"]) == (1000, 2000)
-    assert row["worker_hours"] == pytest.approx(1000 * 0.01 / 3600, rel=0.5)
+    assert row["block_seconds_mean"] >= 0.01
+    assert row["worker_hours"] == pytest.approx(1000 * row["block_seconds_mean"] / 3600)
     assert row["worker_hours_95"][0] <= row["worker_hours"] <= row["worker_hours_95"][1]
     assert faster["stages"]["t"]["worker_hours"] == pytest.approx(row["worker_hours"] / 10)
     assert len(made["assumptions"]) >= 5

@@ -17,7 +17,7 @@ from petavox.blocks.sites import Site
 from petavox.errors import BadInput
 from petavox.space import Zyx
 
-SIMULATED_BLOCKS = 2_000_000
+SIMULATED_BLOCKS = 500_000
 """More blocks are simulated on proportionally fewer nodes."""
 
 

@@ -244,7 +244,8 @@ def executor(site: Site, *, run_dir: Path) -> Any:
         heartbeat_period=site.heartbeat_s,
         heartbeat_threshold=site.lost_after_s,
         drain_period=drain,
-        poll_period=5 if here else 10,
+        # messages wake it at once; the period only bounds how soon silence is noticed
+        poll_period=100,
         address_probe_timeout=5 if here else 30,
         encrypted=True,
         launch_cmd=DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", f"{python} {pool}"),
