@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.neuron import precomputed
 from typer.testing import CliRunner
 
 from petavox.cli.app import app
 from petavox.neuron import tables
 from petavox.space import Box
 from petavox.volume.opening import create, finish
+from tests.neuron import precomputed
 
 BIG = 2**36 + 3
 

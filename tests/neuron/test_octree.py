@@ -10,7 +10,6 @@ import pytest
 import tensorstore as ts
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.neuron import precomputed
 
 from petavox.errors import BadInput
 from petavox.neuron import mesh as m
@@ -18,6 +17,7 @@ from petavox.neuron import mesh_files, octree
 from petavox.neuron.sharding import Sharding, ShardWriter, murmur
 from petavox.neuron.simplify import levels
 from petavox.space import VoxelSize
+from tests.neuron import precomputed
 
 
 def ball(n: int = 30, radius: float = 12.3) -> m.Fragment:

@@ -9,12 +9,12 @@ import sys
 
 import numpy as np
 import pytest
-from tests.neuron import precomputed
 
 from petavox.neuron import skeleton as sk
 from petavox.neuron import skeleton_files
 from petavox.neuron.sharding import Sharding, ShardWriter
 from petavox.space import Box, Grid, VoxelSize
+from tests.neuron import precomputed
 
 SIZE = VoxelSize(40, 16, 16)
 

@@ -15,12 +15,12 @@ import h5py
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
-from tests.ffn.brightness import brightness_spec, brightness_weights
 
 import petavox as pv
 from petavox.errors import PetavoxError
 from petavox.ffn.model import save_model
 from petavox.stages.segment import SegmentSettings, segment
+from tests.ffn.brightness import brightness_spec, brightness_weights
 
 FLOOD = {"min_segment_size": 30}
 GRID = {"policy": "grid", "spacing": (6, 6, 6)}

@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 from scipy import ndimage
-from tests.ffn.brightness import brightness_spec, brightness_weights
 from typer.testing import CliRunner
 
 import petavox as pv
 from petavox.ffn.model import save_model
 from petavox.volume.opening import finish
+from tests.ffn.brightness import brightness_spec, brightness_weights
 
 
 def columns(shape=(26, 30, 44)):
