@@ -28,6 +28,9 @@ import scipy.sparse as sp
 
 from petavox.errors import BadInput
 
+Vector = Sequence[float] | np.ndarray
+"""Two numbers, y x."""
+
 LEAST_JACOBIAN = 0.1
 """A field whose cells shrink below this share of their area is not believed."""
 
@@ -41,7 +44,7 @@ class Lattice:
     shape: tuple[int, int]
 
     @classmethod
-    def covering(cls, low: Sequence[float], high: Sequence[float], spacing: float) -> Lattice:
+    def covering(cls, low: Vector, high: Vector, spacing: float) -> Lattice:
         """The lattice of `spacing` that covers low..high with a cell to spare, centred on it."""
         size = np.maximum(np.asarray(high, float) - np.asarray(low, float), 0.0)
         cells = np.maximum(np.ceil(size / spacing - 1e-9), 1).astype(int) + 2
@@ -110,14 +113,12 @@ class Field:
     displacement: np.ndarray | None = None
 
     @classmethod
-    def affine(
-        cls, matrix: Sequence[Sequence[float]] | np.ndarray, shift: Sequence[float]
-    ) -> Field:
+    def affine(cls, matrix: Sequence[Sequence[float]] | np.ndarray, shift: Vector) -> Field:
         """An affine without displacement."""
         return cls(np.asarray(matrix, float), np.asarray(shift, float))
 
     @classmethod
-    def translation(cls, shift: Sequence[float]) -> Field:
+    def translation(cls, shift: Vector) -> Field:
         """A translation."""
         return cls(shift=np.asarray(shift, float))
 
@@ -158,7 +159,7 @@ class Field:
         )
         return Field(self.matrix, self.shift * factor, lattice, self.displacement * factor)
 
-    def moved(self, by: Sequence[float]) -> Field:
+    def moved(self, by: Vector) -> Field:
         """Followed by a translation."""
         return Field(self.matrix, self.shift + np.asarray(by), self.lattice, self.displacement)
 

@@ -406,10 +406,10 @@ def _common_terms(
             right += np.einsum("n,nij,ni->j", w, g0, t0)
         normal += ridge * np.trace(normal) / size * np.eye(size) + 1e-12 * np.eye(size)
         out = np.linalg.solve(normal, right)
-        for n, (g, t, w) in enumerate(zip(terms, targets, weights, strict=True)):
+        for n, (g, t, own) in enumerate(zip(terms, targets, weights, strict=True)):
             r = t - g @ out
-            r = np.linalg.norm(r - np.median(r, axis=0), axis=1)
-            shares[n] = w / (1 + r**2) ** 2
+            away = np.linalg.norm(r - np.median(r, axis=0), axis=1)
+            shares[n] = np.asarray(own / (1 + away**2) ** 2)
     return out
 
 

@@ -9,7 +9,8 @@ transform; the energy, in pixels of the full image, is
                        + (slope / h)^2 s |D1 u|^2 + anchor |u|^2
 
 h: spacing of the control grid; stride: distance of match points; so `smooth` is a length: what
-varies over less than about 3 x `smooth` is taken for noise. D3, D2, D1: third, second and first differences;
+varies over less than about 3 x `smooth` is taken for noise. D3, D2, D1: third, second, first
+differences;
 an affine costs no bending. s: stiffness 0..1 (0 carries no spring: a cut). rho: Geman-McClure,
 r^2 / (1 + (r / tolerance)^2), by iteratively reweighted least squares: weights (1 + (r/t)^2)^-2,
 so a false match loses all its force. y and x share one factorisation.
@@ -118,6 +119,8 @@ def relax(
         own = u[first[k] : first[k] + lattice.shape[0] * lattice.shape[1]]
         own = own + base[k].displaced(lattice.points)
         fields[k] = Field(base[k].matrix, base[k].shift, lattice, own.reshape(*lattice.shape, 2))
+    if not matches:
+        return Solved(fields, [], [])
     cuts = np.cumsum([len(m.p) for m in matches])[:-1]
     share = w / np.maximum(w0, 1e-12)
     return Solved(fields, np.split(r, cuts), np.split(share, cuts))

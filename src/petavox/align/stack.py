@@ -553,7 +553,7 @@ def _partners(group: Sequence[int], k: int, offsets: Sequence[int]) -> list[int]
 
 
 def _joined(parts: Sequence[solve.Matches], settings: AlignSettings, turn: int) -> solve.Matches:
-    """One list of matches per pair; far pairs count less, as they differ by more than distortion."""
+    """One list of matches per pair; far pairs count less: tissue itself differs."""
     m = parts[0]
     away = m.b - m.a
     weight = np.concatenate([p.weight for p in parts]) / (1.0 if away == 1 else 2.0 * away)

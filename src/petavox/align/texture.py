@@ -1,11 +1,11 @@
 """The fine texture of a section without its outlines: a second channel for matching.
 
 What it is: what is left when dark outlines (membranes, organelles) are cut out and the rest is
-levelled and clipped. Outlines dominate a correlation, and they truly move from section to section,
-which is the largest error of a shift between neighbours; cytoplasm's fine grain moves less. Matching
-sums both channels, each weighed by its own coherence (petavox.align.correlate.coherent): where the
-texture does not persist from section to section it gets no weight. What it is not: a contrast stage;
-these images are never shown.
+levelled and clipped. Outlines dominate a correlation, and they truly move from section to
+section, which is the largest error of a shift between neighbours; the fine grain of cytoplasm
+moves less. Matching sums both channels, each weighed by its own coherence
+(petavox.align.correlate.coherent): where the texture does not persist from section to section it
+gets no weight. What it is not: a contrast stage; these images are never shown.
 """
 
 from __future__ import annotations

@@ -70,7 +70,8 @@ def read(path: str | Path) -> TileTable:
         parts = [_feabas(f, n) for n, f in enumerate(files)]
         sizes = {p.pixel_nm for p in parts}
         if len(sizes) != 1:
-            raise BadInput(f"the files of {place} have different {{RESOLUTION}}: {sorted(sizes)}.")
+            listed = ", ".join(sorted(map(str, sizes)))
+            raise BadInput(f"the files of {place} have different {{RESOLUTION}}: {listed}.")
         return TileTable(sum((p.tiles for p in parts), ()), parts[0].pixel_nm, str(place))
     try:
         text = place.read_text()
@@ -275,5 +276,5 @@ def _check_places(k: int, part: list[Tile], pixel_nm: float, where: str) -> None
         raise BadInput(
             f"{where}: neighbouring tiles of section {k} lie {found:,.4g} nm apart, but a tile is "
             f"{size.mean():,.4g} nm wide at {pixel_nm:g} nm per pixel: x_nm and y_nm seem to be in "
-            f"another unit ({'pixels or um' if typical < 0.02 else 'pm, or the pixel size is wrong'})."
+            f"another unit ({'pixels or um' if typical < 0.02 else 'pm, or the pixel size'})."
         )
