@@ -72,13 +72,16 @@ def knobs(work: Work, cores: int, *, compiler: bool, processor: bool) -> list[di
 
     cores: of this machine.  compiler: torch.compile can work.  processor: no accelerator.
     """
-    halves = sorted({max(1, cores // 2), cores}) if processor else []
+    halves = sorted({1, max(1, cores // 2), cores}) if processor else []
     batches = [1, 2, 4, 8] if processor else [4, 8, 16, 32, 64]
     many = [(n, max(1, cores // n)) for n in (2, 4) if n <= cores] if processor else [(2, 0)]
     out: list[dict[str, list[Any]]] = [
-        {"precision": ["bf16"]},
-        {"memory_format": ["channels_last"]},
+        # threads first: on a machine that others use, waiting at barriers would hide all else
         {"threads": halves},
+        {
+            "precision": ["bf16", "f32", "bf16"],
+            "memory_format": ["contiguous", "channels_last", "channels_last"],
+        },
         {"batch": batches},
     ]
     if work == "train":
