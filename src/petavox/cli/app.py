@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "segment": ("segment", "Flood one subvolume with a flood-filling network."),
     "consensus": ("consensus", "Keep together only what two segmentations hold together."),
     "reconcile": ("reconcile", "Join objects across blocks into one segmentation."),
+    "agglomerate": ("agglomerate", "Merge objects that the network holds to be one."),
     "mesh": ("mesh", "Make the surfaces of all objects, in levels of detail."),
     "skeletonize": ("skeletonize", "Make the skeletons of all objects, with radius."),
     "connectome": ("connectome", "Tables and graph of neurons and synapses; queries."),

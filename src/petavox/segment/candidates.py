@@ -169,14 +169,9 @@ def _of_faces(a: np.ndarray, b: np.ndarray, mean: np.ndarray, place: np.ndarray)
     best = np.lexsort((np.round(off, 6), group[nearest]))
     chosen = best[np.searchsorted(group[nearest][best], np.arange(len(first)))]
     point = place[nearest][chosen]
-    return Contacts(
-        a[first],
-        b[first],
-        np.bincount(group).astype(np.int64),
-        mean[first],
-        *(point[:, k].astype(np.int64) for k in range(3)),
-        tied.astype(np.int64),
-    )
+    z, y, x = (point[:, k].astype(np.int64) for k in range(3))
+    faces = np.bincount(group).astype(np.int64)
+    return Contacts(a[first], b[first], faces, mean[first], z, y, x, tied.astype(np.int64))
 
 
 def joined(tables: Sequence[Contacts]) -> Contacts:
