@@ -395,7 +395,7 @@ def _common_terms(
     """
     shares = [w.copy() for w in weights]
     size = terms[0].shape[2]
-    out = np.zeros(size)
+    out: np.ndarray = np.zeros(size)
     for _ in range(6):
         normal, right = np.zeros((size, size)), np.zeros(size)
         for g, t, w in zip(terms, targets, shares, strict=True):
