@@ -1,0 +1,136 @@
+"""What lies beside an agglomerated volume: its graph, objects, rule, and edits by hand.
+
+What it is: reading of OUT.graph and OUT.edits.sqlite, and the state of every pair after the edits.
+What it is not: the making of either (petavox.stages.agglomerate, petavox.stages.edit).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from petavox import volume
+from petavox.errors import BadInput
+from petavox.segment.agglomeration import ACCEPTED, REJECTED
+from petavox.segment.rule import Rule
+from petavox.settings import parse, read_yaml_mapping
+from petavox.stages import tables
+from petavox.stages.agglomerate import EDGES, OBJECTS, RULE, beside
+from petavox.volume import state
+
+BY_HAND = 1000.0
+"""Odds of a pair that a person merged."""
+
+
+@dataclass(frozen=True)
+class Agglomerated:
+    """An agglomerated volume.
+
+    edges: the graph's columns.  ids, voxels, final: of all objects before agglomeration, ids
+    ascending, as the rule left them.  reads: paths of image, labels and model.
+    provenance: of the graph.
+    """
+
+    out: Path
+    edges: Mapping[str, np.ndarray]
+    ids: np.ndarray
+    voxels: np.ndarray
+    final: np.ndarray
+    rule: Rule
+    reads: Mapping[str, str]
+    provenance: Mapping[str, Any]
+    voxel_size: tuple[float, float, float]
+
+    @classmethod
+    def open(cls, out: str | Path) -> Agglomerated:
+        """Raises BadInput if there is no graph beside `out`, NotComplete if it is unfinished."""
+        graph = beside(out, "graph")
+        if not (graph / EDGES).exists():
+            raise BadInput(
+                f"there is no agglomeration graph at {graph}: give the OUT of `petavox "
+                "agglomerate`."
+            )
+        state.require_complete(graph)
+        said = (state.read(graph) or {})["provenance"]
+        objects = tables.read(graph / OBJECTS)
+        size = tuple(volume.open(out).voxel_size)
+        return cls(
+            Path(out),
+            tables.read(graph / EDGES),
+            objects["id"],
+            objects["voxels"],
+            objects["final"],
+            parse(Rule, read_yaml_mapping(graph / RULE), str(graph / RULE)),
+            said["reads"],
+            said,
+            (size[0], size[1], size[2]),
+        )
+
+    @property
+    def edits(self) -> Path:
+        """The file of edits, there or not."""
+        return beside(self.out, "edits.sqlite")
+
+    def changes(self) -> dict[tuple[int, int], tuple[str, int]]:
+        """Pair -> (decision, number of the edit), for all edits that were not undone."""
+        if not self.edits.exists():
+            return {}
+        with usable(self.edits), closing(sqlite3.connect(self.edits)) as store:
+            rows = store.execute(
+                "select a, b, decision, edit from changes join log on log.number = changes.edit "
+                "where log.undone is null order by edit"
+            ).fetchall()
+        return {(int(a), int(b)): (str(d), int(n)) for a, b, d, n in rows}
+
+    def edited(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The edges after all edits, and which of them a person decided on, (n,) bool.
+
+        Pairs that a person merged and that were no candidates are added at the end, without
+        scores; their place is unknown (-1, NaN).
+        """
+        edges = {k: np.array(v) for k, v in self.edges.items()}
+        changes = self.changes()
+        at = {
+            (int(a), int(b)): i for i, (a, b) in enumerate(zip(edges["a"], edges["b"], strict=True))
+        }
+        new = [pair for pair in changes if pair not in at]
+        for k, v in edges.items():
+            fill = _filler(k, v, new)
+            edges[k] = np.concatenate([v, fill]) if len(new) else v
+        at |= {pair: len(at) + i for i, pair in enumerate(new)}
+        by_hand = np.zeros(len(edges["a"]), bool)
+        for pair, (decision, _) in changes.items():
+            i = at[pair]
+            by_hand[i] = True
+            edges["decision"][i] = decision
+            edges["odds"][i] = BY_HAND if decision == ACCEPTED else 0.0
+        return edges, by_hand
+
+
+@contextmanager
+def usable(edits: Path) -> Iterator[None]:
+    """Turns what SQLite says of a damaged file into a sentence."""
+    try:
+        yield
+    except sqlite3.DatabaseError as e:
+        raise BadInput(
+            f"the file of edits {edits} cannot be used ({e}); put back a copy of it, or move it "
+            "away to start anew."
+        ) from None
+
+
+def _filler(name: str, column: np.ndarray, pairs: list[tuple[int, int]]) -> np.ndarray:
+    """Values of a column for pairs that were no candidates."""
+    if name in "ab":
+        return np.array([p["ab".index(name)] for p in pairs], np.uint64)
+    if column.dtype == object:
+        return np.array([REJECTED if name == "decision" else "by hand"] * len(pairs), object)
+    if column.dtype.kind == "f":
+        return np.full(len(pairs), 1.0 if name == "odds_asked" else np.nan)
+    return np.full(len(pairs), -1, column.dtype)
