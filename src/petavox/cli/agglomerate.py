@@ -43,7 +43,7 @@ def agglomerate(
     ] = None,
     folds: Annotated[int, typer.Option(help="Of the cross-validation, slabs of z.")] = 2,
     max_distance: Annotated[
-        float | None, typer.Option(help="nm between objects that are judged [50].")
+        float | None, typer.Option(help="nm between objects that are judged [100].")
     ] = None,
     min_faces: Annotated[
         int | None, typer.Option(help="Voxel faces of contact from which a pair is judged [10].")

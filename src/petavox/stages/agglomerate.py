@@ -56,7 +56,7 @@ EDGES, OBJECTS, RULE = "edges.parquet", "objects.parquet", "rule.json"
 class CandidateSettings(Settings):
     """Which pairs of objects are judged."""
 
-    max_distance: float = Field(50.0, ge=0)
+    max_distance: float = Field(100.0, ge=0)
     """nm between the surfaces of two objects; 0: only those that touch."""
     min_faces: int = Field(10, ge=1)
     """Voxel faces of contact, after both have grown into what lies between."""
