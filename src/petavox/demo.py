@@ -10,12 +10,12 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import petavox as pv
 from petavox.errors import BadInput
+from petavox.ffn.shipped import MODEL
 from petavox.provenance import record, write_atomically
 from petavox.settings import Settings, ZyxSetting
 from petavox.stages import phantom, score
@@ -25,8 +25,6 @@ from petavox.volume import state
 from petavox.volume.opening import make_room
 
 log = logging.getLogger("petavox")
-
-SHIPPED = "small.safetensors"
 
 
 class DemoSettings(Settings):
@@ -50,10 +48,9 @@ class Demo:
 
 def shipped_model() -> Path:
     """The model that comes with petavox."""
-    found = Path(str(resources.files("petavox.ffn") / "shipped" / SHIPPED))
-    if not found.is_file():
-        raise BadInput(f"the shipped model {found} is missing; install petavox again.")
-    return found
+    if not MODEL.is_file():
+        raise BadInput(f"the shipped model {MODEL} is missing; install petavox again.")
+    return MODEL
 
 
 def make_tissue(demo: Demo) -> dict[str, Any]:
