@@ -85,6 +85,28 @@ def info(path: Annotated[Path, typer.Argument(help="Model file.")]) -> Figures:
     return info_of(path)
 
 
+@app.command()
+@command
+def export(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A training's folder, its checkpoints, or one of them.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Model file to make (.safetensors).")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+) -> Figures:
+    """Take the model out of a training's newest checkpoint.
+
+    Example: petavox model export training model.safetensors
+    """
+    from petavox.errors import AlreadyExists
+    from petavox.ffn.trainer import export_checkpoint
+
+    if out.exists() and not overwrite:
+        raise AlreadyExists(f"{out} is there already; choose another name, or pass --overwrite.")
+    export_checkpoint(checkpoint, out)
+    return info_of(out)
+
+
 def info_of(path: Path) -> Figures:
     """The spec of a model file, with its size and cost."""
     from petavox.ffn.model import load_model
