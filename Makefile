@@ -5,7 +5,6 @@
 #   make demo        see petavox work on this machine
 #   make test        lint, types, floors, tests
 #   make test-slow   the tests that take minutes
-#   make bench       the benchmarks, one JSON line each
 #
 # GPU machines: make venv CONSTRAINTS=constraints/any-torch.txt takes the torch that pip prefers.
 
@@ -16,7 +15,7 @@ CONSTRAINTS ?= constraints/cpu.txt
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: venv demo test test-slow lint bench clean
+.PHONY: venv demo test test-slow lint clean
 
 venv: $(STAMP)
 
@@ -41,9 +40,6 @@ test: lint
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow
-
-bench: $(STAMP)
-	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo site
