@@ -92,7 +92,7 @@ class Progress:
         """Set the count of finished units; `facts` are shown beside the bar."""
         self.done = done
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, facts=_facts(facts))
+            self._bar.update(self._task, completed=done, total=self.total, facts=_facts(facts))
         elif not self.quiet and time.monotonic() - self._said >= self.every:
             self._said = time.monotonic()
             log.info("%s: %s", self.title, self._line(facts))
