@@ -156,7 +156,7 @@ def test_another_threshold_floods_nothing_again(here, monkeypatch):
     assert figures["accepted"] == 4
 
 
-def test_an_interrupted_run_goes_on_with_the_blocks_that_are_left(here, monkeypatch):
+def test_an_interrupted_run_goes_on_with_the_pairs_that_are_left(here, monkeypatch):
     from petavox.stages import agglomerate as stage
 
     done = []
@@ -168,9 +168,10 @@ def test_an_interrupted_run_goes_on_with_the_blocks_that_are_left(here, monkeypa
         done.append(arguments[2:4])
         return real(*arguments, **others)
 
+    monkeypatch.setattr(stage, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(stage, "resegment", failing)
     with pytest.raises(KeyboardInterrupt):
-        go(here)
+        go(here, settings=settings_of(block=(48, 48, 48)))
     assert not (here / "out").exists()
     again = []
 
@@ -179,9 +180,13 @@ def test_an_interrupted_run_goes_on_with_the_blocks_that_are_left(here, monkeypa
         return real(*arguments, **others)
 
     monkeypatch.setattr(stage, "resegment", counting)
-    figures = go(here)
-    assert figures["objects"] == 2
-    assert len(again) < figures["pairs"]
+    figures = go(here, settings=settings_of(block=(48, 48, 48)))
+    assert len(again) == figures["pairs"] - 4
+    assert not set(again) & set(done)
+    assert figures["fovs"] == sum(e["fovs"] for e in table(here))
+    monkeypatch.setattr(stage, "resegment", real)
+    go(here, "whole", settings=settings_of(block=(48, 48, 48)))
+    assert graph_bytes(here, "out") == graph_bytes(here, "whole")
 
 
 def test_a_rule_is_fitted_on_truth_and_kept(here):

@@ -50,6 +50,8 @@ from petavox.volume import state
 
 log = logging.getLogger("petavox")
 
+SAVE_EVERY = 60.0
+"""Seconds after which the scores of an unfinished block are saved."""
 EDGES, OBJECTS, RULE = "edges.parquet", "objects.parquet", "rule.json"
 
 
@@ -194,27 +196,35 @@ def scores_block(block: Block, context: Context) -> Counters:
     pairs = tables.read(tables.part(context.reads["pairs"], block.number))
     image = volume.open(context.reads["image"], voxel_size=settings.voxel_size)
     labels = volume.open(context.reads["labels"])
-    found: list[Scores] = []
-    if len(pairs["a"]):
+    partial = tables.part(context.writes["scores"], block.number, "partial")
+    # of an interrupted try of this very block: the folder is emptied when anything has changed
+    found = _rows(tables.read(partial)) if partial.exists() else []
+    saved = time.monotonic()
+    if len(found) < len(pairs["a"]):
         predict = _predictor(context.reads["model"], context.device, settings.precision)
         size = tuple(labels.voxel_size)
         radius = radii(settings.resegment, predict.spec, size)[0]
-        for a, b, z, y, x in zip(*(pairs[k].tolist() for k in "abzyx"), strict=True):
-            box = around((z, y, x), radius).intersection(labels.box)
+        for i in range(len(found), len(pairs["a"])):
+            a, b, *point = (int(pairs[k][i]) for k in "abzyx")
+            box = around(point, radius).intersection(labels.box)
             found.append(
                 resegment(
                     image.read(box),
                     labels.read(box),
                     a,
                     b,
-                    [p - s for p, s in zip((z, y, x), box.start, strict=True)],
+                    [p - s for p, s in zip(point, box.start, strict=True)],
                     predict,
                     predict.spec,
                     voxel_size=size,
                     settings=settings.resegment,
                 )
             )
+            if time.monotonic() - saved >= SAVE_EVERY:
+                tables.write(partial, _columns(found, "seconds"))
+                saved = time.monotonic()
     tables.write(tables.part(context.writes["scores"], block.number), pairs | _columns(found))
+    partial.unlink(missing_ok=True)
     return {
         "pairs": len(found),
         "no_score": sum(bool(s.reason) for s in found),
@@ -226,11 +236,17 @@ def scores_block(block: Block, context: Context) -> Counters:
 _TYPES = {"tries_a": np.int64, "tries_b": np.int64, "fovs": np.int64, "reason": str}
 
 
-def _columns(found: list[Scores]) -> dict[str, np.ndarray]:
-    """Scores as columns; without seconds, which differ from run to run."""
+def _columns(found: list[Scores], *more: str) -> dict[str, np.ndarray]:
+    """Scores as columns; without seconds, which differ from run to run, unless asked for."""
     rows = [s.row() for s in found]
     names = [k for k in Scores().row() if k != "seconds"]
-    return {k: np.array([r[k] for r in rows], _TYPES.get(k, np.float64)) for k in names}
+    return {k: np.array([r[k] for r in rows], _TYPES.get(k, np.float64)) for k in (*names, *more)}
+
+
+def _rows(columns: dict[str, np.ndarray]) -> list[Scores]:
+    """Scores from columns."""
+    rows = zip(*(v.tolist() for v in columns.values()), strict=True)
+    return [Scores(**dict(zip(columns, row, strict=True))) for row in rows]
 
 
 @functools.lru_cache(maxsize=1)
