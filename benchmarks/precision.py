@@ -1,4 +1,4 @@
-"""What bf16 costs in one step of the network: everything in bf16, or the stream kept in float32.
+"""What bf16 costs in one step of the network: everything in bf16, or the mixture that petavox uses.
 
     python -m benchmarks.precision
 
@@ -40,7 +40,7 @@ def main() -> None:
     raw = pv.open(data_folder() / "fib25/training_sample2.h5/raw")
     exact, mixed = Predictor(model), Predictor(model, precision="bf16")
     rng, half = np.random.default_rng(0), model.spec.margin
-    errors: dict[str, list[float]] = {"all_bf16": [], "float32_stream": []}
+    errors: dict[str, list[float]] = {"all_bf16": [], "mixed": []}
     for _ in range(VIEWS):
         box = pv.Box.of_shape(model.spec.fov, rng.integers(0, 250 - 33, 3).tolist())
         image = (raw.read(box).astype(np.float32) - 128) / 33
@@ -49,7 +49,7 @@ def main() -> None:
         seed = exact(image, seed)
         truth = exact(image, seed)
         errors["all_bf16"].append(float(np.mean((all_bf16(model, image, seed) - truth) ** 2)))
-        errors["float32_stream"].append(float(np.mean((mixed(image, seed) - truth) ** 2)))
+        errors["mixed"].append(float(np.mean((mixed(image, seed) - truth) ** 2)))
     emit(
         "precision",
         fields_of_view=VIEWS,
