@@ -3,6 +3,7 @@
     python -m benchmarks.agglomeration                      # candidates of the published result
     python -m benchmarks.agglomeration --seconds 150        # and as many pairs as fit
     python -m benchmarks.agglomeration --labels supervoxels --seconds 150
+    python -m benchmarks.agglomeration --consensus          # published result with supervoxels
 
 What it is: `petavox agglomerate`'s candidates on fib25/training_sample2 (250^3 at 10 nm): how many
 pairs, how many true (both objects mostly of one body), and the VI had all true ones been merged,
@@ -32,10 +33,11 @@ from petavox.score.overlap import majority, oracle, variation_of_information
 from petavox.score.pairs import pair_table
 from petavox.score.tolerance import near_boundary
 from petavox.segment.agglomeration import final_of
+from petavox.segment.consensus import consensus
 from petavox.segment.resegment import ResegmentSettings, around, radii, resegment
 from petavox.segment.rule import Rule, accepted
 from petavox.stages import tables
-from petavox.stages.agglomerate import Candidates, CandidateSettings, _columns, _group
+from petavox.stages.agglomerate import Candidates, CandidateSettings, group_pairs, score_columns
 from petavox.stages.stage import run_stage
 from petavox.volume.opening import create, finish
 
@@ -60,7 +62,7 @@ def candidates(folder: Path, settings: CandidateSettings) -> tuple[dict[str, Any
     )
     with Ledger(folder / "ledger.db") as ledger:
         run_stage(find, ledger=ledger, quiet=True)
-    _group(find, folder / "out.pairs")
+    group_pairs(find, folder / "out.pairs")
     seconds = time.perf_counter() - began
     parts = list(tables.parts(folder / "out.pairs", len(find.grid())))
     return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}, seconds
@@ -112,7 +114,7 @@ def sample(
             )
         )
     took = time.perf_counter() - began
-    columns = {k: v[rows] for k, v in pairs.items()} | _columns(found)
+    columns = {k: v[rows] for k, v in pairs.items()} | score_columns(found)
     true, scored = same[rows], np.array([not s.reason for s in found])
     ok = accepted(Rule(), columns, math.prod(NM))
     fovs = int(columns["fovs"].sum())
@@ -135,6 +137,33 @@ def sample(
     }
 
 
+def agreed() -> dict[str, Any]:
+    """The consensus of the published result with the watershed supervoxels, and VI of both."""
+    fib25 = data_folder() / "fib25"
+    a, b, truth = (
+        np.asarray(pv.open(p)).astype(np.uint64)
+        for p in (
+            fib25 / "reference_result.h5/segmentation",
+            fib25 / "training_sample2.h5/supervoxels",
+            fib25 / "training_sample2.h5/labels",
+        )
+    )
+    began = time.perf_counter()
+    out = consensus(a, b)
+    figures: dict[str, Any] = {"seconds": round(time.perf_counter() - began, 1)}
+    for name, labels in (("published", a), ("consensus", out)):
+        table = pair_table(labels, truth).labelled()
+        vi = variation_of_information(table)
+        figures |= {
+            f"{name}_objects": len(np.unique(table.result)),
+            f"{name}_vi_split": round(vi.split, 4),
+            f"{name}_vi_merge": round(vi.merge, 4),
+            f"{name}_fill": round(table.total / truth.size, 4),
+            f"{name}_vi_oracle": round(variation_of_information(oracle(table)).total, 4),
+        }
+    return figures
+
+
 def main() -> None:
     """Candidates, and a sample if asked for; one line of JSON."""
     options = argparse.ArgumentParser(description="Judge pairs of objects of fib25.")
@@ -143,7 +172,11 @@ def main() -> None:
     options.add_argument("--max-distance", type=float, default=100.0)
     options.add_argument("--min-faces", type=int, default=10)
     options.add_argument("--precision", default="bf16", choices=["f32", "bf16"])
+    options.add_argument("--consensus", action="store_true")
     given = options.parse_args()
+    if given.consensus:
+        emit("consensus", **agreed())
+        return
     block = data_folder() / "fib25/training_sample2.h5"
     source = (
         block / "supervoxels"

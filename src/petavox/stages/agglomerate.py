@@ -221,9 +221,9 @@ def scores_block(block: Block, context: Context) -> Counters:
                 )
             )
             if time.monotonic() - saved >= SAVE_EVERY:
-                tables.write(partial, _columns(found, "seconds"))
+                tables.write(partial, score_columns(found, "seconds"))
                 saved = time.monotonic()
-    tables.write(tables.part(context.writes["scores"], block.number), pairs | _columns(found))
+    tables.write(tables.part(context.writes["scores"], block.number), pairs | score_columns(found))
     partial.unlink(missing_ok=True)
     return {
         "pairs": len(found),
@@ -236,7 +236,7 @@ def scores_block(block: Block, context: Context) -> Counters:
 _TYPES = {"tries_a": np.int64, "tries_b": np.int64, "fovs": np.int64, "reason": str}
 
 
-def _columns(found: list[Scores], *more: str) -> dict[str, np.ndarray]:
+def score_columns(found: list[Scores], *more: str) -> dict[str, np.ndarray]:
     """Scores as columns; without seconds, which differ from run to run, unless asked for."""
     rows = [s.row() for s in found]
     names = [k for k in Scores().row() if k != "seconds"]
@@ -302,13 +302,13 @@ def score_pairs(
     )
     score.grid()  # what does not fit is said before any work
     run_stage(find, **how)
-    count = _group(find, pairs)
+    count = group_pairs(find, pairs)
     log.info("%d pairs of objects to decide on", count)
     run_stage(score, **how)
     return score
 
 
-def _group(find: Candidates, pairs: Path) -> int:
+def group_pairs(find: Candidates, pairs: Path) -> int:
     """Add up the contacts of all blocks; give each pair to the block of its decision point."""
     s = find.settings
     key = digest(made_by(find.writes["candidates"]), s.model_dump(mode="json"))
