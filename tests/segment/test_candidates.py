@@ -1,4 +1,4 @@
-"""Objects that come close: growth against scipy's distance transform, contacts against brute force."""
+"""Objects that come close: growth against scipy's distance transform, contacts counted by hand."""
 
 from __future__ import annotations
 

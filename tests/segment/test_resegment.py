@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.ffn.brightness import brightness_model, brightness_spec
 
 from petavox.errors import BadInput
 from petavox.ffn.predictor import Predictor
 from petavox.segment.resegment import ResegmentSettings, radii, resegment
+from tests.ffn.brightness import brightness_model, brightness_spec
 
 BRIGHT, DARK = 190, 64
 MEMBRANE = slice(17, 22)
