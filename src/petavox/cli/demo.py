@@ -36,7 +36,9 @@ def demo(
     return {
         "voxels": phantom["voxels"],
         "objects": figures["segment"]["objects"],
-        "score": score,
+        "filled": score["fill"],
+        "scored_where": "both label; VI in bits; `petavox score` shows all",
+        **{k: score["raw"][k] for k in ("vi_split", "vi_merge", "adapted_rand_error")},
         "seconds": {name: f["step_seconds"] for name, f in figures.items()},
         "picture": figures["picture"]["picture"],
         "look_at_it": f"petavox view {out}/phantom/image.zarr {out}/objects.zarr",
