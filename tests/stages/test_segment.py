@@ -251,6 +251,14 @@ def test_two_runs_at_once_do_not_share_an_output(here):
             run(here)
 
 
+def test_a_box_beyond_the_memory_is_refused_before_it_is_read(here, monkeypatch):
+    from petavox.stages import segment as stage
+
+    monkeypatch.setattr(stage, "memory_available", lambda: 1 << 20)
+    with pytest.raises(PetavoxError, match="--blocks"):
+        run(here)
+
+
 def test_figures_come_as_one_json_object(here):
     done = command(
         "segment", here / "image.zarr", here / "out.zarr", "--model", here / "m.safetensors",

@@ -26,6 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from petavox.blocks.plan import memory_available
 from petavox.errors import AlreadyExists, BadInput
 from petavox.ffn.canvas import Canvas
 from petavox.ffn.checkpoint import state_of
@@ -44,6 +45,9 @@ from petavox.volume import open as open_volume
 from petavox.volume.opening import create, finish
 
 log = logging.getLogger("petavox")
+
+_BYTES_PER_VOXEL = 70
+"""Peak of a flood, at the choice of seeds: image, distances and their noise, maxima, labels."""
 
 
 class SegmentSettings(Settings):
@@ -253,6 +257,12 @@ def _box(volume: Volume, wanted: Box | None, model: Model) -> Box:
         raise BadInput(
             f"box {box} is {box.shape} voxels, smaller than the network's field of view "
             f"{model.spec.fov} (z y x); choose a larger box."
+        )
+    needed, free = _BYTES_PER_VOXEL * box.size, memory_available()
+    if free is not None and needed > free:
+        raise BadInput(
+            f"box {box} needs about {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are "
+            "free here; flood a smaller --box, or many subvolumes with --blocks."
         )
     trained = model.spec.voxel_size
     if trained is not None and any(
