@@ -11,15 +11,9 @@ are whole.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import logging
-import os
-import shutil
 import time
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +23,6 @@ from pydantic import Field
 from petavox.blocks.plan import memory_available
 from petavox.errors import AlreadyExists, BadInput
 from petavox.ffn.canvas import Canvas
-from petavox.ffn.checkpoint import state_of
 from petavox.ffn.devices import device_of, fastest_precision, step_seconds
 from petavox.ffn.flood import SeedSettings, flood
 from petavox.ffn.growth import FloodSettings, Growth
@@ -40,6 +33,7 @@ from petavox.provenance import digest, record, write_json
 from petavox.settings import BoxSetting, Settings
 from petavox.space import Box
 from petavox.stages.restrictions import restrictions
+from petavox.stages.unfinished import load_state, save_state, workplace
 from petavox.volume import Kind, Volume
 from petavox.volume import open as open_volume
 from petavox.volume.opening import create, finish
@@ -115,7 +109,7 @@ def segment(
         "image": digest(raw.tobytes()),
     }
     work = out.with_name(out.name + ".unfinished")
-    with _workplace(work, request, overwrite=overwrite) as kept:
+    with workplace(work, request, overwrite=overwrite) as kept:
         precision = kept.get("precision") or (
             fastest_precision(loaded, device)
             if settings.precision == "auto"
@@ -137,7 +131,7 @@ def segment(
                 points=points,
                 restrictor=restrictor,
                 earlier=earlier,
-                state=_state(work / "checkpoint.npz"),
+                state=load_state(work / "checkpoint.npz"),
                 watcher=watcher,
             )
         seconds = time.perf_counter() - started
@@ -187,61 +181,6 @@ class _Watcher:
         if now - self._saved >= self.every:
             save_state(self.file, canvas)
             self._saved = time.monotonic()
-
-
-def save_state(file: Path, canvas: Canvas) -> None:
-    """Write a canvas's state so that a kill at any moment leaves the old one or the new one."""
-    temporary = file.with_name(f".{file.name}.partial")
-    with open(temporary, "wb") as f:
-        np.savez(f, allow_pickle=False, **state_of(canvas))
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(temporary, file)
-
-
-def _state(file: Path) -> dict[str, np.ndarray] | None:
-    if not file.exists():
-        return None
-    try:
-        with np.load(file, allow_pickle=False) as f:
-            state = {name: f[name] for name in f.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as e:
-        raise BadInput(
-            f"the checkpoint {file} is damaged ({e}); delete {file.parent} to start anew."
-        ) from None
-    log.info("going on from the checkpoint in %s", file.parent)
-    return state
-
-
-@contextmanager
-def _workplace(work: Path, request: dict[str, Any], *, overwrite: bool) -> Iterator[dict[str, Any]]:
-    """The folder of an unfinished run, locked; gives what an earlier run of the same kept."""
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        lock = open(work / "lock", "w")  # noqa: SIM115 (held for the whole run)
-    except OSError as e:
-        raise BadInput(f"cannot write to {work}: {e.strerror}.") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadInput(f"another process is writing {work}; wait for it, or stop it.") from None
-        file = work / "request.json"
-        kept = json.loads(file.read_text()) if file.exists() else {}
-        changed = [k for k in request if k in kept and kept[k] != request[k]]
-        if changed and not overwrite:
-            raise BadInput(
-                f"{work} holds an unfinished run with another {' and '.join(changed)}; give the "
-                "same ones to go on, or pass --overwrite to start anew."
-            )
-        if changed:
-            (work / "checkpoint.npz").unlink(missing_ok=True)
-            kept = {}
-        try:
-            yield kept
-        finally:
-            if not (work / "checkpoint.npz").exists():
-                shutil.rmtree(work)  # nothing in it to go on from
 
 
 def _box(volume: Volume, wanted: Box | None, model: Model) -> Box:

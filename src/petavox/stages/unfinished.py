@@ -1,0 +1,82 @@
+"""The folder of an unfinished flood: its request, its lock, its checkpoint.
+
+What it is: what lets a killed run be taken up by the same command, and by no other request.
+What it is not: the state itself (petavox.ffn.checkpoint), or the result.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from petavox.errors import BadInput
+from petavox.ffn.canvas import Canvas
+from petavox.ffn.checkpoint import state_of
+
+log = logging.getLogger("petavox")
+
+
+def save_state(file: Path, canvas: Canvas) -> None:
+    """Write a canvas's state so that a kill at any moment leaves the old one or the new one."""
+    temporary = file.with_name(f".{file.name}.partial")
+    with open(temporary, "wb") as f:
+        np.savez(f, allow_pickle=False, **state_of(canvas))
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(temporary, file)
+
+
+def load_state(file: Path) -> dict[str, np.ndarray] | None:
+    """The state in a checkpoint, or None where there is none. BadInput if it is damaged."""
+    if not file.exists():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as f:
+            state = {name: f[name] for name in f.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as e:
+        raise BadInput(
+            f"the checkpoint {file} is damaged ({e}); delete {file.parent} to start anew."
+        ) from None
+    log.info("going on from the checkpoint in %s", file.parent)
+    return state
+
+
+@contextmanager
+def workplace(work: Path, request: dict[str, Any], *, overwrite: bool) -> Iterator[dict[str, Any]]:
+    """The folder of an unfinished run, locked; gives what an earlier run of the same kept."""
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        lock = open(work / "lock", "w")  # noqa: SIM115 (held for the whole run)
+    except OSError as e:
+        raise BadInput(f"cannot write to {work}: {e.strerror}.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(f"another process is writing {work}; wait for it, or stop it.") from None
+        file = work / "request.json"
+        kept = json.loads(file.read_text()) if file.exists() else {}
+        changed = [k for k in request if k in kept and kept[k] != request[k]]
+        if changed and not overwrite:
+            raise BadInput(
+                f"{work} holds an unfinished run with another {' and '.join(changed)}; give the "
+                "same ones to go on, or pass --overwrite to start anew."
+            )
+        if changed:
+            (work / "checkpoint.npz").unlink(missing_ok=True)
+            kept = {}
+        try:
+            yield kept
+        finally:
+            if not (work / "checkpoint.npz").exists():
+                shutil.rmtree(work)  # nothing in it to go on from
