@@ -240,6 +240,22 @@ def test_killed_at_a_random_moment_and_resumed_gives_identical_labels(here, atte
     assert (pv.open(here / "out.zarr")[:] == pv.open(here / "whole.zarr")[:]).all()
 
 
+def test_a_damaged_checkpoint_is_told_and_kept(here, monkeypatch):
+    from petavox.stages import segment as stage
+
+    def damage(file, canvas):
+        file.write_bytes(b"PK\x03\x04 cut off")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "save_state", damage)
+    with pytest.raises(KeyboardInterrupt):
+        run(here, checkpoint_every=0)
+    monkeypatch.undo()
+    with pytest.raises(PetavoxError, match=r"out.zarr.unfinished/checkpoint.npz is damaged"):
+        run(here)
+    assert not (here / "out.zarr").exists()
+
+
 def test_two_runs_at_once_do_not_share_an_output(here):
     import fcntl
 
