@@ -240,6 +240,19 @@ def test_killed_at_a_random_moment_and_resumed_gives_identical_labels(here, atte
     assert (pv.open(here / "out.zarr")[:] == pv.open(here / "whole.zarr")[:]).all()
 
 
+def test_a_leak_is_reported_and_left_out(here, caplog):
+    guarded = {"min_segment_size": 30, "max_object_share": 0.05}
+    figures = segment(
+        here / "image.zarr", here / "out.zarr", here / "m.safetensors",
+        SegmentSettings(flood=guarded, seeds=GRID, precision="f32", device="cpu"), quiet=True,
+    )  # fmt: skip
+    leaks = figures["counters"]["leaks"]
+    assert leaks >= 1
+    assert f"{leaks} objects grew over the leak guard's share" in caplog.text
+    sizes = np.unique(pv.open(here / "out.zarr")[:], return_counts=True)[1][1:]
+    assert sizes.max() <= 0.05 * 24 * 28 * 32
+
+
 def test_a_damaged_checkpoint_is_told_and_kept(here, monkeypatch):
     from petavox.stages import segment as stage
 

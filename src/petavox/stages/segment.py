@@ -135,6 +135,12 @@ def segment(
                 watcher=watcher,
             )
         seconds = time.perf_counter() - started
+        if canvas.counters["leaks"]:
+            log.warning(
+                "%d objects grew over the leak guard's share of the subvolume and were left out; "
+                "see flood.max_object_share",
+                canvas.counters["leaks"],
+            )
         figures = _figures(canvas, seconds, predict, bare, precision, str(device))
         _write(out, canvas, ids, box, volume, request, figures, seconds, overwrite=overwrite)
         (work / "checkpoint.npz").unlink(missing_ok=True)
