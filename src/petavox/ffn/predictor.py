@@ -4,10 +4,9 @@ What it is: the network on a device at a precision, called with fields of view a
 What it is not: the flood. The map itself is always float32; only the network's inside may be
 bfloat16.
 
-In bf16 the convolutions multiply bfloat16, but three things stay float32: the first layer, which
-reads image and map (0.3 % of the work), the residual stream (the sum that runs through all
-modules), and the last layer. Rounding those costs most of the accuracy (docs/ffn.md has the
-measurement).
+In bf16 the convolutions multiply bfloat16, but the residual stream (the sum that runs through
+all modules) and the last layer stay float32: rounding the stream after every module is what costs
+most of the accuracy of a step (docs/ffn.md has the measurement).
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ class MixedStack(nn.Module):
 
     def __init__(self, network: ConvStack) -> None:
         super().__init__()
-        self.first = nn.Conv3d(2, network.features, 3, padding=1)
-        self.first.load_state_dict(network.first.state_dict())
+        self.first = _bf16(network.first)
         self.second = _bf16(network.second)
         self.residual = nn.ModuleList(_MixedModule(m) for m in network.residual)
         self.last = nn.Linear(network.features, 1)
@@ -38,7 +36,7 @@ class MixedStack(nn.Module):
 
     def forward(self, image_and_seed: Tensor) -> Tensor:
         """image_and_seed: (n, 2, z, y, x) float32 -> (n, 1, z, y, x) float32."""
-        x = functional.relu(self.first(image_and_seed)).to(torch.bfloat16)
+        x = functional.relu(self.first(image_and_seed.to(torch.bfloat16)))
         x = self.second(x).float()
         for module in self.residual:
             x = module(x)
