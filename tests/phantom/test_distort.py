@@ -46,6 +46,16 @@ def test_outside_the_damage_the_round_trip_holds_with_folds_and_cracks(x, kind, 
     assert np.abs(back - x)[free].max(initial=0) < 1e-3
 
 
+@settings(max_examples=60, deadline=None)
+@given(points, st.permutations(["fold", "crack", "fold"]), st.floats(0, 3.1), st.floats(0.3, 2.8))
+def test_outside_the_damage_the_round_trip_holds_where_lines_cross(x, kinds, angle, between):
+    lines = tuple(line(k, angle + n * between, 4.0 + 6 * n) for n, k in enumerate(kinds))
+    w = section(0.1, lines)
+    back = w.aligned_to_section(w.section_to_aligned(x))
+    free = w.damaged(x) == 0
+    assert np.abs(back - x)[free].max(initial=0) < 1e-3
+
+
 def test_a_fold_hides_exactly_its_width_of_tissue():
     f = line("fold", 0.0)
     across = np.stack([np.linspace(150, 250, 20001), np.full(20001, 260.0)], -1)

@@ -5,6 +5,9 @@ is not: images (petavox.phantom.tiles) or nm (TilesTruth has both).
 
       tile p ──lens, stage──▶ section x ──folds, cracks──▶ whole x' ──elastic, turn──▶ aligned u
 
+Several lines are undone one after the other: the second lies in the tissue that the first has
+been taken out of, so where they cross, the first breaks the second.
+
 Folds hide tissue: across a fold, x' jumps. Cracks show none: all of the gap maps to one line.
 """
 
@@ -76,9 +79,12 @@ class Line:
         return out
 
     def cover(self, x: np.ndarray) -> np.ndarray:
-        """Where the section shows the damage: the dark band of a fold, the gap of a crack."""
+        """Where the damage shows: the dark band of a fold, the gap of a crack.
+
+        x: points as `unfold` takes them, that is with the lines before this one undone.
+        """
         d, w, _ = self._place(x)
-        return (np.abs(d) < w / 2) & (w > 0.5)
+        return np.abs(d) < w / 2
 
 
 @dataclass(frozen=True)
@@ -173,8 +179,10 @@ class SectionWarp:
     def damaged(self, x: np.ndarray) -> np.ndarray:
         """Kind of damage at section points: 0 none, 1 fold, 2 crack, 3 dust; uint8."""
         out = np.zeros(x.shape[:-1], np.uint8)
+        undone = np.asarray(x, float)
         for line in self.lines:
-            out[line.cover(x)] = 1 if line.kind == "fold" else 2
+            out[line.cover(undone)] = 1 if line.kind == "fold" else 2
+            undone = line.unfold(undone)
         for blob in self.blobs:
             out[blob.cover(x)] = 3
         return out
