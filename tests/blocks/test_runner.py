@@ -10,7 +10,7 @@ import time
 import pytest
 
 from petavox.blocks import BlockTask, Costs, Ledger, Limits, run
-from petavox.blocks.runner import require_complete, resume
+from petavox.blocks.resume import require_complete, resume
 from petavox.errors import BadInput, NotComplete, WorkFailed
 from petavox.space import Box, Grid
 

@@ -6,8 +6,9 @@ block computes.
 
 from petavox.blocks.engines import Engine, open_engine
 from petavox.blocks.ledger import Ledger
+from petavox.blocks.outcome import Limits, Outcome
 from petavox.blocks.plan import Plan
-from petavox.blocks.runner import Limits, Outcome, run
+from petavox.blocks.runner import run
 from petavox.blocks.task import BlockTask, Context, Costs, Counters
 
 __all__ = [

@@ -31,7 +31,7 @@ from petavox import volume
 from petavox.blocks.content import made_by
 from petavox.blocks.engines import Engine
 from petavox.blocks.ledger import Ledger
-from petavox.blocks.runner import Limits
+from petavox.blocks.outcome import Limits
 from petavox.blocks.task import Context, Costs, Counters
 from petavox.errors import BadInput
 from petavox.provenance import digest, record, write_atomically

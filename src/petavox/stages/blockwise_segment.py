@@ -20,7 +20,7 @@ from pydantic import Field
 from petavox import volume
 from petavox.blocks.engines import Engine
 from petavox.blocks.ledger import Ledger
-from petavox.blocks.runner import Limits, Outcome
+from petavox.blocks.outcome import Limits, Outcome
 from petavox.blocks.task import Context, Costs, Counters
 from petavox.errors import BadInput
 from petavox.ffn.flood import SeedSettings

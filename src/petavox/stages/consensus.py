@@ -25,8 +25,9 @@ from petavox import volume
 from petavox.blocks.content import made_by
 from petavox.blocks.engines import Engine
 from petavox.blocks.ledger import Ledger
+from petavox.blocks.outcome import Limits
 from petavox.blocks.plan import require_aligned
-from petavox.blocks.runner import Limits, run
+from petavox.blocks.runner import run
 from petavox.blocks.task import BlockTask, Context, Costs, Counters
 from petavox.errors import BadInput, WorkFailed
 from petavox.provenance import digest

@@ -26,7 +26,7 @@ from petavox import volume
 from petavox.blocks.content import made_by
 from petavox.blocks.engines import Engine
 from petavox.blocks.ledger import Ledger
-from petavox.blocks.runner import Limits
+from petavox.blocks.outcome import Limits
 from petavox.errors import BadInput
 from petavox.provenance import digest
 from petavox.segment.agglomeration import ACCEPTED, REJECTED, final_of

@@ -27,8 +27,10 @@ from petavox import provenance
 from petavox.blocks.content import content_digest, made_by
 from petavox.blocks.engines import Engine
 from petavox.blocks.ledger import Ledger
+from petavox.blocks.outcome import Limits, Outcome
 from petavox.blocks.plan import Plan, plan
-from petavox.blocks.runner import Limits, Outcome, resume, run
+from petavox.blocks.resume import resume
+from petavox.blocks.runner import run
 from petavox.blocks.task import BlockTask, Costs
 from petavox.errors import AlreadyExists
 from petavox.settings import Settings

@@ -1,0 +1,62 @@
+"""What of an earlier run still counts.
+
+What it is: the comparison of what decides a task's result now with what the ledger says decided it
+then, and the check that a task is complete before another reads it. What it is not: the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from petavox.blocks.ledger import Ledger
+from petavox.blocks.outcome import listed
+from petavox.blocks.task import BlockTask
+from petavox.errors import NotComplete
+from petavox.provenance import digest
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What of an earlier run can be kept, and why."""
+
+    key: str
+    parts: dict[str, Any]
+    fresh: bool
+    why: str
+
+
+def resume(task: BlockTask, ledger: Ledger) -> Resume:
+    """Compare what decides a task's result with what the ledger knows of it."""
+    parts = task.parts()
+    key = digest(parts)
+    old = ledger.parts(task.name)
+    if old is None:
+        return Resume(key, parts, True, "nothing was done before")
+    if digest(old) == key:
+        return Resume(key, parts, False, "same code, settings and inputs")
+    changed = dict.fromkeys(k for k in [*parts, *old] if old.get(k) != parts.get(k))
+    said = [
+        k if k.startswith("code") else f"{k} ({_brief(old.get(k))} -> {_brief(parts.get(k))})"
+        for k in changed
+    ]
+    return Resume(key, parts, True, "all is done again, for these changed: " + ", ".join(said[:6]))
+
+
+def require_complete(task: BlockTask, ledger: Ledger) -> None:
+    """Raise NotComplete, naming blocks, unless every block of a task is done with this content."""
+    known = resume(task, ledger)
+    if known.fresh:
+        raise NotComplete(f"task '{task.name}' is not done: {known.why}. Run it first.")
+    done = set(ledger.numbers(task.name, "done"))
+    missing = [n for n in range(len(task.grid)) if n not in done]
+    if missing:
+        raise NotComplete(
+            f"task '{task.name}' is not complete: {len(missing)} of {len(task.grid)} blocks are "
+            f"not done: {listed(missing)}. Run it again."
+        )
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."

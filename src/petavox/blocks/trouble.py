@@ -1,0 +1,148 @@
+"""What a failure or a loss means for a block: tried again, failed, or quarantined.
+
+What it is: the counts of attempts and deaths of the blocks in trouble, and the rows of the ledger
+that they leave. What it is not: the loop that sends blocks (runner). The rules are in its table.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from petavox.blocks.engines import Event
+from petavox.blocks.ledger import Ledger, Row
+from petavox.blocks.outcome import Limits, Outcome
+
+log = logging.getLogger("petavox")
+
+
+class Trouble:
+    """Attempts, deaths and errors of one run.
+
+    again: bundles to send again.  stopping: why no more blocks may be sent, or "".
+    Only blocks in trouble have entries: memory does not grow with the task.
+    """
+
+    def __init__(self, outcome: Outcome, ledger: Ledger, limits: Limits) -> None:
+        self.outcome, self.ledger, self.limits = outcome, ledger, limits
+        self.again: collections.deque[list[int]] = collections.deque()
+        self.first_error = ""
+        self.stopping = ""
+        self._attempts: dict[int, int] = {}
+        self._kills: dict[int, int] = {}
+        self._node_losses: dict[int, int] = {}
+        self._errors: collections.Counter[str] = collections.Counter()
+
+    def remember(self, row: Row, *, retry_quarantined: bool) -> bool:
+        """Take a block that an earlier run did not finish; True if it must not be tried."""
+        self._attempts[row.number] = row.attempts
+        if row.status == "quarantined" and not retry_quarantined:
+            self.outcome.quarantined.append(row.number)
+            self.first_error = self.first_error or row.error
+            return True
+        if row.status == "lost":
+            self._kills[row.number] = row.kills
+        return False
+
+    def attempts(self, numbers: Sequence[int]) -> list[int]:
+        """Which attempt the next one is, of each block."""
+        return [self._attempts.get(n, 0) + 1 for n in numbers]
+
+    def overcome(self, number: int) -> tuple[int, int]:
+        """A block is done: (attempts, kills) it took; it is forgotten here."""
+        return self._attempts.pop(number, 0) + 1, self._kills.pop(number, 0)
+
+    def failed(self, number: int, error: str, trace: str, result: dict[str, Any] | None) -> None:
+        """A block raised an error, or cannot be sent; the same error too often stops the run."""
+        self._attempts[number] = self._attempts.get(number, 0) + 1
+        self.outcome.failed.append(number)
+        self.first_error = self.first_error or f"block {number}: {error}"
+        seen = result or {}
+        self.ledger.record(
+            self.outcome.task,
+            Row(
+                number,
+                "failed",
+                attempts=self._attempts[number],
+                seconds=seen.get("seconds"),
+                host=seen.get("host", ""),
+                device=seen.get("device", ""),
+                error=error,
+                trace=trace,
+            ),
+        )
+        signature = re.sub(r"\d+", "#", error)[:200]
+        self._errors[signature] += 1
+        if self._errors[signature] >= self.limits.same_error and not self.stopping:
+            self.stopping = f"{self._errors[signature]} blocks failed with the same error ({error})"
+            log.error("%s: stopping, %s", self.outcome.task, self.stopping)
+
+    def lost(self, numbers: list[int], event: Event) -> None:
+        """A bundle did not come back."""
+        self.outcome.losses += 1
+        if event.lost == "error":
+            for n in numbers:
+                self.failed(n, event.reason, "", None)
+        elif event.lost == "worker":
+            self._worker_lost(numbers, event)
+        else:
+            self._sent_again(numbers, event)
+
+    def _worker_lost(self, numbers: list[int], event: Event) -> None:
+        """Blame the block that the worker was in; where that is unknown, send each one alone."""
+        culprit = event.culprit
+        if culprit is None and len(numbers) == 1:
+            culprit = numbers[0]
+        for n in numbers:
+            if n == culprit:
+                self.killed(n, event.reason, event.trace)
+            else:
+                self.again.append([n])
+
+    def killed(self, number: int, reason: str, trace: str, *, put: bool = True) -> bool:
+        """Count a death against a block; True if it is quarantined now.  put: send it again."""
+        self._kills[number] = self._kills.get(number, 0) + 1
+        self._attempts[number] = self._attempts.get(number, 0) + 1
+        limit = self.limits.timeout_s
+        error = (
+            f"BlockTimeout: ran longer than its limit of {limit:g} s"
+            if trace and limit
+            else f"WorkerLost: killed its worker ({reason})"
+        )
+        bad = self._kills[number] >= self.limits.kills
+        self.ledger.record(
+            self.outcome.task,
+            Row(
+                number,
+                "quarantined" if bad else "lost",
+                attempts=self._attempts[number],
+                kills=self._kills[number],
+                error=error,
+                trace=trace,
+            ),
+        )
+        self.ledger.save()  # a death that is forgotten would be died again
+        if bad:
+            self.outcome.quarantined.append(number)
+            self.first_error = self.first_error or f"block {number}: {error}"
+            log.error("%s: block %d is quarantined: %s", self.outcome.task, number, error)
+        elif put:
+            log.warning("%s: block %d is tried again: %s", self.outcome.task, number, error)
+            self.again.append([number])
+        return bad
+
+    def _sent_again(self, numbers: list[int], event: Event) -> None:
+        """No block is to blame for its node, until it has lost too many."""
+        keep = []
+        for n in numbers:
+            self._node_losses[n] = self._node_losses.get(n, 0) + 1
+            if self._node_losses[n] > self.limits.node_losses:
+                why = f"lost its node {self._node_losses[n]} times: {event.reason}"
+                self.failed(n, why, "", None)
+            else:
+                keep.append(n)
+        if keep:
+            self.again.append(keep)
