@@ -85,7 +85,8 @@ def test_figures_are_one_json_object_or_a_table():
     assert json.loads(run("--json").stdout) == {"count": 3, "nested": {"share": 0.25, "fine": True}}
     table = run("--n", "1234").stdout
     assert "1,234" in table
-    assert "nested.share" in table
+    rows = [line.rstrip() for line in table.splitlines()]
+    assert rows[1:] == ["nested", "  share   0.25", "  fine    yes"]
 
 
 def test_an_error_is_a_sentence_with_its_brackets_and_its_code():

@@ -18,7 +18,7 @@ import json
 import logging
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +28,7 @@ from rich.table import Table
 from petavox.errors import PetavoxError
 
 Figures = Mapping[str, Any]
-"""Names and values that a command yields; nested mappings are shown with dotted names."""
+"""Names and values that a command yields; nested mappings are shown indented."""
 
 log = logging.getLogger("petavox")
 
@@ -86,24 +86,26 @@ def show(figures: Figures, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(figures, default=str) + "\n")
         return
+    # a Report says beside every figure by which convention it was counted
+    notes: Mapping[str, str] = getattr(figures, "notes", {})
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    # a Report says beside every figure by which convention it was counted
-    notes: Mapping[str, str] = getattr(figures, "notes", {})
-    for name, value in _flat({k: v for k, v in figures.items() if v is not notes}):
-        table.add_row(name.replace("_", " "), _text(value), notes.get(name, ""))
-    Console().print(table)
+    for name, value in _rows({k: v for k, v in figures.items() if v is not notes}):
+        table.add_row(name.replace("_", " "), value, notes.get(name, ""))
+    # a file or a pipe has no width of its own: nothing there needs to be folded
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def _flat(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
+def _rows(figures: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Names and values; a nested mapping is a heading with its names indented below."""
     for name, value in figures.items():
+        indented = "  " * depth + str(name)
         if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{name}.")
+            yield indented, ""
+            yield from _rows(value, depth + 1)
         else:
-            rows.append((f"{prefix}{name}", value))
-    return rows
+            yield indented, _text(value)
 
 
 def _text(value: Any) -> str:
@@ -114,6 +116,8 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.1f}"
     if isinstance(value, (list, tuple)):
+        if any(isinstance(v, Mapping) for v in value):
+            return f"{len(value)} entries (shown by --json)"
         return ", ".join(_text(v) for v in value)
     return str(value)
 
