@@ -86,7 +86,7 @@ def test_figures_are_one_json_object_or_a_table():
     table = run("--n", "1234").stdout
     assert "1,234" in table
     rows = [line.rstrip() for line in table.splitlines()]
-    assert rows[1:] == ["nested", "  share   0.25", "  fine    yes"]
+    assert rows[1:] == ["nested", "  share  0.25", "  fine   yes"]
 
 
 def test_an_error_is_a_sentence_with_its_brackets_and_its_code():
