@@ -16,6 +16,7 @@ import petavox
 
 # command -> (module under petavox.cli, one line of help); the order is the order of work
 COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("run", "Run a project: all stages that are not done yet."),
     "import": ("import_", "Copy a volume of any format into OME-Zarr or precomputed."),
     "export": ("export", "Copy a volume into a foreign format."),
     "info": ("info", "What a volume is: box, voxel size, data type, chunks."),
@@ -44,6 +45,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("status", "Show where a run stands, block by block."),
     "plan": ("plan", "Project what a run costs, here or on a thousand nodes."),
     "view": ("view", "Open volumes in Neuroglancer."),
+    "data": ("data", "Public data sets: list them, fetch them."),
     "demo": ("demo", "See petavox work on this machine."),
 }
 
