@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from benchmarks.common import emit
-from petavox.ffn.augment import AugmentSettings
 from petavox.ffn.examples import ExampleSettings, Source
 from petavox.ffn.model import ModelSpec
 from petavox.ffn.trainer import Trainer, TrainerSettings
+from petavox.learn.augment import AugmentSettings
 from petavox.phantom import tissue
 from petavox.space import Box
 

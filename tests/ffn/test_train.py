@@ -15,12 +15,13 @@ import pytest
 import torch
 
 from petavox.errors import BadInput
-from petavox.ffn import objective, training_state
+from petavox.ffn import objective
 from petavox.ffn.model import load_model, logit
 from petavox.ffn.network import ConvStack
-from petavox.ffn.schedule import OptimiserSettings, mean_decay_at, rate_at, scale
-from petavox.ffn.trainer import Trainer, export_checkpoint
-from petavox.ffn.training_run import RunSettings, run, shown
+from petavox.ffn.trainer import Trainer, export_checkpoint, shown
+from petavox.learn import training_state
+from petavox.learn.schedule import OptimiserSettings, mean_decay_at, rate_at, scale
+from petavox.learn.training_run import RunSettings, run
 from tests.ffn.training_helpers import SPEC, slabs, small
 
 QUICK = {"optimiser": {"rate": 3e-3, "warm_up": 10, "mean_decay": 0.9}}
@@ -224,7 +225,7 @@ import sys, time, torch
 from pathlib import Path
 torch.set_num_threads(1)
 from petavox.ffn.trainer import Trainer
-from petavox.ffn.training_run import RunSettings, run
+from petavox.learn.training_run import RunSettings, run
 from tests.ffn.training_helpers import SPEC, slabs, small
 t = Trainer(SPEC, [slabs()], small(steps=30, optimiser={"rate": 3e-3, "mean_decay": 0.9}))
 if sys.argv[2] == "slow":

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from petavox.ffn.augment import AugmentSettings
 from petavox.ffn.examples import Sampler
 from petavox.ffn.model import ModelSpec, logit
 from petavox.ffn.patches import Feeder, Patch, patch_shape
 from petavox.ffn.walks import Walk, WalkSettings, lattice
+from petavox.learn.augment import AugmentSettings
 from tests.ffn.training_helpers import SPEC, slabs, small
 
 HIGH, LOW = logit(0.97), logit(0.05)

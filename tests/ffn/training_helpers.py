@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from petavox.ffn.augment import AugmentSettings
 from petavox.ffn.examples import ExampleSettings, Source
 from petavox.ffn.model import ModelSpec
 from petavox.ffn.trainer import TrainerSettings
+from petavox.learn.augment import AugmentSettings
 from petavox.space import Box
 
 SPEC = ModelSpec(fov=(9, 9, 9), deltas=(2, 2, 2), depth=3, features=4, image_mean=128, image_std=40)

@@ -2,7 +2,7 @@
 
 What it is: the loss, the clipping of gradient entries, the initial weights and the running mean
 of the weights. What it is not: the loop (petavox.ffn.trainer), or the step size
-(petavox.ffn.schedule).
+(petavox.learn.schedule).
 
 Source: Januszewski et al. 2018, Nature Methods 15:605, Methods ("FFN training").
 """

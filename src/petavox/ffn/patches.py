@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from petavox.ffn.augment import AugmentSettings, Sample, augmented
 from petavox.ffn.examples import Sampler
 from petavox.ffn.model import ModelSpec, logit
 from petavox.ffn.walks import Walk, WalkSettings, lattice
+from petavox.learn.augment import AugmentSettings, Sample, augmented
 from petavox.space import Zyx, zyx
 
 INSIDE, OUTSIDE = 0.95, 0.05

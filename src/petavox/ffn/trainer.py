@@ -6,7 +6,7 @@
     trainer.model()                       # ready to flood with
 
 What it is: network, optimiser and feeders, one step of learning, and their whole state to save
-and take up again. What it is not: when to save, validate or stop (petavox.ffn.training_run).
+and take up again. What it is not: when to save, validate or stop (petavox.learn.training_run).
 
 Precision bf16 means autocast: convolutions multiply bfloat16; weights, map, loss, gradients of
 weights and optimiser stay float32.
@@ -28,17 +28,24 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from petavox.errors import BadInput
-from petavox.ffn import objective, training_state
-from petavox.ffn.augment import AugmentSettings, check_symmetry
-from petavox.ffn.distributed import Place, batch_of_rank
+from petavox.ffn import objective
 from petavox.ffn.examples import ExampleSettings, Sampler, Source
 from petavox.ffn.model import Model, ModelSpec, save_model
 from petavox.ffn.network import ConvStack
 from petavox.ffn.patches import Batch, Feeder, patch_shape
-from petavox.ffn.schedule import OptimiserSettings, mean_decay_at, optimiser, rate_at
 from petavox.ffn.walks import WalkSettings
+from petavox.learn import training_state
+from petavox.learn.augment import AugmentSettings, check_symmetry
+from petavox.learn.distributed import Place, batch_of_rank
+from petavox.learn.schedule import OptimiserSettings, mean_decay_at, optimiser, rate_at
 from petavox.settings import Settings
 from petavox.space import zyx
+
+COUNTS = (
+    "loss", "steps", "fovs", "patches", "voxels_right", "voxels_spurious", "voxels_missed",
+    "moves_right", "moves_missed", "moves_spurious",
+)  # fmt: skip
+"""Figures of a step that are summed."""
 
 # what cannot change when a training is resumed: it would be another one
 _FIXED = ("seed", "batch", "live", "tiles_per_device", "examples", "walk", "augment")
@@ -78,6 +85,8 @@ class Trainer:
     (2 on one rank is the same training as 1 on each of two).
     Raises BadInput if the settings do not fit the spec or the sources.
     """
+
+    counts: tuple[str, ...] = COUNTS
 
     def __init__(
         self,
@@ -202,6 +211,20 @@ class Trainer:
         """Voxels that examples may be drawn from (an estimate for volumes not held whole)."""
         return self.feeders[0].sampler.annotated_voxels()
 
+    @property
+    def fovs_a_step(self) -> int:
+        """Fields of view that all ranks see in a step."""
+        return sum(f.batch_size for f in self.feeders) * self.place.ranks
+
+    def shown(self, sums: dict[str, float]) -> dict[str, float]:
+        """What is said of summed figures."""
+        return shown(sums)
+
+    def export(self, path: Path, provenance: dict[str, Any]) -> None:
+        """Write the network as it is now as a model file."""
+        spec = self.spec.model_copy(update={"provenance": provenance})
+        save_model(path, spec, self.model().network.state_dict())
+
     def close(self) -> None:
         """End the threads that prepare examples."""
         for feeder in self.feeders:
@@ -271,6 +294,23 @@ class Trainer:
             else:
                 feeder.next_example = facts["examples"]
         return facts
+
+
+def shown(sums: dict[str, float]) -> dict[str, float]:
+    """Loss, and of ended patches precision, recall and F1 of voxels, and moves per patch."""
+    right, spurious = sums["voxels_right"], sums["voxels_spurious"]
+    patches = max(sums["patches"], 1)
+    precision = right / max(right + spurious, 1)
+    recall = right / max(right + sums["voxels_missed"], 1)
+    return {
+        "loss": sums["loss"] / max(sums["steps"], 1),
+        "f1": 2 * precision * recall / max(precision + recall, 1e-9),
+        "precision": precision,
+        "recall": recall,
+        "moves_right": sums["moves_right"] / patches,
+        "moves_missed": sums["moves_missed"] / patches,
+        "moves_spurious": sums["moves_spurious"] / patches,
+    }
 
 
 def export_checkpoint(checkpoint: str | Path, out: str | Path) -> ModelSpec:

@@ -2,7 +2,7 @@
 
 What it is: the join of petavox.ffn's training to volumes, to phantom tissue made on the spot, to
 validation by segmentation (a box is flooded and scored), and to ranks.
-What it is not: how a network learns (petavox.ffn.trainer), or when (petavox.ffn.training_run).
+What it is not: how a network learns (petavox.ffn.trainer), or when (petavox.learn.training_run).
 
 Paths in the settings are relative to the settings file; `$NAME` and `${NAME}` are filled in from
 the environment.
@@ -23,14 +23,14 @@ from pydantic import Field, model_validator
 
 from petavox.errors import AlreadyExists, BadInput
 from petavox.ffn.devices import Precision, device_of
-from petavox.ffn.distributed import Place, joined, losses_told, own_device, place_in
 from petavox.ffn.examples import Source
 from petavox.ffn.flood import SeedSettings, flood
 from petavox.ffn.growth import FloodSettings, Growth
 from petavox.ffn.model import Model, ModelSpec, load_model
 from petavox.ffn.predictor import Predictor
 from petavox.ffn.trainer import Trainer, TrainerSettings
-from petavox.ffn.training_run import RunSettings, run
+from petavox.learn.distributed import Place, joined, losses_told, own_device, place_in
+from petavox.learn.training_run import RunSettings, run
 from petavox.provenance import digest
 from petavox.score.overlap import adapted_rand, fill, variation_of_information
 from petavox.score.pairs import PairTable, pair_table, sums_by

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from petavox.errors import BadInput
-from petavox.ffn.distributed import Place, batch_of_rank, own_device, place_in
 from petavox.ffn.trainer import Trainer
+from petavox.learn.distributed import Place, batch_of_rank, own_device, place_in
 from tests.ffn.training_helpers import SPEC, slabs, small
 
 ROOT = Path(__file__).parent.parent.parent
@@ -87,7 +87,7 @@ import os, sys, torch
 from pathlib import Path
 from safetensors.torch import save_file
 torch.set_num_threads(1)
-from petavox.ffn.distributed import joined, losses_told, place_in
+from petavox.learn.distributed import joined, losses_told, place_in
 from petavox.ffn.trainer import Trainer
 from tests.ffn.training_helpers import SPEC, slabs, small
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petavox.errors import BadInput
-from petavox.ffn import augment
-from petavox.ffn.augment import AugmentSettings, Sample
+from petavox.learn import augment
+from petavox.learn.augment import AugmentSettings, Sample
 
 ALL = AugmentSettings(
     slip_chance=0.5, shift_chance=0.5, missing_chance=0.5, blank_chance=0.5, blur_chance=0.5,

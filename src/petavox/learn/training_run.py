@@ -1,11 +1,11 @@
 """A training from its first step, or its last checkpoint, to its end.
 
-What it is: the loop around petavox.ffn.trainer: when to say how it goes, save, validate and stop.
-What it is not: how a step is made, or how a model is judged; a function is given that floods a
-box with the model and returns its error.
+What it is: the loop around a Learner: when to say how it goes, save, validate and stop.
+What it is not: how a step is made (petavox.ffn.trainer, petavox.synapse.trainer), or how a model
+is judged; a function is given that applies the model to a box and returns its error.
 
     OUT/checkpoints/step-NNNNNNNN/   the whole state, the newest two
-    OUT/best.safetensors             the model with the lowest error of segmentation so far
+    OUT/best.safetensors             the model with the lowest error of validation so far
     OUT/last.safetensors             the model at the end
     OUT/curve.jsonl                  figures, one line each
 """
@@ -19,30 +19,77 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from pydantic import Field
 from torch import distributed as dist
 
 from petavox.errors import BadInput, MissingExtra
-from petavox.ffn import training_state
-from petavox.ffn.model import Model, ModelSpec, save_model
-from petavox.ffn.trainer import Trainer
+from petavox.learn import training_state
+from petavox.learn.distributed import Place
 from petavox.progress import Progress
 from petavox.provenance import write_atomically
 from petavox.settings import Settings
 
 log = logging.getLogger("petavox")
 
-Validate = Callable[[Model], dict[str, float]]
-"""Floods a box and scores it; `error` is what is to be small."""
+Validate = Callable[[Any], dict[str, float]]
+"""Applies a model to a box and scores it; `error` is what is to be small."""
 
 _MEET = 16  # steps between two decisions that all ranks take together
-_COUNTS = (
-    "loss", "steps", "fovs", "patches", "voxels_right", "voxels_spurious", "voxels_missed",
-    "moves_right", "moves_missed", "moves_spurious",
-)  # fmt: skip
+
+
+class Limited(Protocol):
+    """Settings that say when a training ends: so many steps, or so many minutes."""
+
+    steps: int | None
+    minutes: float | None
+
+
+class Learner(Protocol):
+    """What a trainer must offer to be run: steps, figures, and its whole state."""
+
+    place: Place
+    device: torch.device
+    counts: tuple[str, ...]
+    """Names of the figures of a step, to be summed over steps and ranks."""
+    step_number: int
+    fovs: int
+    """Fields of view seen by all ranks."""
+    all_feeders: int
+
+    @property
+    def settings(self) -> Any:
+        """Its settings: at least those of Limited."""
+
+    @property
+    def fovs_a_step(self) -> int:
+        """Fields of view that all ranks see in a step."""
+
+    def step(self) -> Counter[str]:
+        """Learn from one batch; this rank's figures."""
+
+    def shown(self, sums: dict[str, float]) -> dict[str, float]:
+        """What is said of summed figures."""
+
+    def annotated_voxels(self) -> int:
+        """Voxels that examples may be drawn from."""
+
+    def model(self) -> Any:
+        """The network as it is now, to be validated."""
+
+    def export(self, path: Path, provenance: dict[str, Any]) -> None:
+        """Write the network as a model file."""
+
+    def save(self, root: Path, facts: dict[str, Any] | None = None, keep: int = 2) -> Path | None:
+        """Write a checkpoint."""
+
+    def restore(self, folder: Path) -> dict[str, Any]:
+        """Take up a checkpoint; its facts."""
+
+    def close(self) -> None:
+        """End its threads."""
 
 
 class RunSettings(Settings):
@@ -63,7 +110,7 @@ class RunSettings(Settings):
 
 
 def run(
-    trainer: Trainer,
+    trainer: Learner,
     out: Path,
     settings: RunSettings,
     *,
@@ -85,7 +132,7 @@ def run(
 class _Run:
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: Learner,
         out: Path,
         settings: RunSettings,
         validate: Validate | None,
@@ -107,8 +154,8 @@ class _Run:
             self._resume()
         if self.leads and self.settings.tensorboard:
             self.board = _board(self.out / "tensorboard")
-        per_step = sum(f.batch_size for f in trainer.feeders) * trainer.place.ranks
-        total = None if trainer.settings.steps is None else trainer.settings.steps * per_step
+        steps = trainer.settings.steps
+        total = None if steps is None else steps * trainer.fovs_a_step
         annotated = trainer.annotated_voxels()
         since: Counter[str] = Counter()
         saved = self.trained
@@ -172,16 +219,17 @@ class _Run:
 
     def _joint(self, figures: Counter[str]) -> dict[str, float]:
         """Figures summed over all ranks."""
-        values = torch.tensor([float(figures[k]) for k in _COUNTS], dtype=torch.float64)
+        counts = self.trainer.counts
+        values = torch.tensor([float(figures[k]) for k in counts], dtype=torch.float64)
         if self.trainer.place.ranks > 1:
             values = values.to(self.trainer.device, torch.float32)
             dist.all_reduce(values)
-        return dict(zip(_COUNTS, values.tolist(), strict=True))
+        return dict(zip(counts, values.tolist(), strict=True))
 
     # -- what ------------------------------------------------------------------------------
 
     def _say(self, sums: dict[str, float], annotated: int, progress: Progress) -> None:
-        facts = shown(sums)
+        facts = self.trainer.shown(sums)
         self.figures |= facts
         share = self.trainer.fovs / max(annotated, 1)
         progress.to(self.trainer.fovs, of_annotated_voxels=share, **facts)
@@ -245,8 +293,7 @@ class _Run:
             **self.provenance, "steps": trainer.step_number, "fovs": trainer.fovs,
             "minutes": round(self.trained / 60, 2), **facts,
         }  # fmt: skip
-        spec: ModelSpec = trainer.spec.model_copy(update={"provenance": provenance})
-        save_model(self.out / name, spec, trainer.model().network.state_dict())
+        trainer.export(self.out / name, provenance)
 
     def _write(self, facts: dict[str, float]) -> None:
         step = self.trainer.step_number
@@ -256,23 +303,6 @@ class _Run:
         if self.board is not None:
             for name, value in facts.items():
                 self.board.add_scalar(name, value, step)
-
-
-def shown(sums: dict[str, float]) -> dict[str, float]:
-    """Loss, and of ended patches precision, recall and F1 of voxels, and moves per patch."""
-    right, spurious = sums["voxels_right"], sums["voxels_spurious"]
-    patches = max(sums["patches"], 1)
-    precision = right / max(right + spurious, 1)
-    recall = right / max(right + sums["voxels_missed"], 1)
-    return {
-        "loss": sums["loss"] / max(sums["steps"], 1),
-        "f1": 2 * precision * recall / max(precision + recall, 1e-9),
-        "precision": precision,
-        "recall": recall,
-        "moves_right": sums["moves_right"] / patches,
-        "moves_missed": sums["moves_missed"] / patches,
-        "moves_spurious": sums["moves_spurious"] / patches,
-    }
 
 
 def _board(folder: Path) -> Any:
