@@ -150,6 +150,25 @@ def test_small_objects_margin_and_mask_are_left_out():
         assert e.known[6, 6, 6]
 
 
+def test_centres_keep_clear_of_other_objects():
+    source = slabs()
+    clear = SMALL.model_copy(update={"clearance": (0, 2, 1)})
+    drawn = sampler([source], settings=clear)
+    free = sampler([source])
+    near = 0
+    for i in range(40):
+        for which in (drawn, free):
+            e = which.example(i)
+            middle = e.labels[6, 4:9:2, 6], e.labels[6, 6, 5:8]
+            alone = all((line == e.labels[6, 6, 6]).all() for line in middle)
+            if which is drawn:
+                assert alone
+            near += not alone
+    assert near > 0  # without it some centres do stand beside another object
+    with pytest.raises(BadInput, match="clearance"):
+        sampler([source], settings=SMALL.model_copy(update={"clearance": (0, 0, 9)}))
+
+
 @pytest.mark.parametrize("feeders", [2, 3, 7, 12])
 def test_feeders_draw_disjoint_centres(feeders):
     seen: dict[tuple[int, int, int], int] = {}

@@ -55,6 +55,9 @@ class ExampleSettings(Settings):
     """Objects with fewer voxels in the sub-block are no examples."""
     margin: ZyxSetting = (0, 0, 0)
     """No patch comes nearer than this (voxels, zyx) to the rim of the annotated box."""
+    clearance: ZyxSetting = (0, 0, 0)
+    """A centre has its own object this far (voxels, zyx) both ways along every axis: floods start
+    inside objects, and of a voxel in a membrane nobody can say whose it is."""
     memory_mb: int = Field(1024, ge=16)
     """Bound of the sub-blocks kept in memory, for each feeder."""
 
@@ -180,6 +183,11 @@ class Sampler:
                     f"{self.settings.margin}; a patch needs {tuple(least)} (z y x). Use a larger "
                     "box, a smaller fov, or fewer moves."
                 )
+            if any(c > r for c, r in zip(self.settings.clearance, self.reach, strict=True)):
+                raise BadInput(
+                    f"examples.clearance is {self.settings.clearance}; a patch reaches only "
+                    f"{self.reach} voxels from its centre (z y x): give less."
+                )
             if source.weight <= 0:
                 raise BadInput(f"volume {source.name} has weight {source.weight}; it must be > 0.")
         if any(b < k for b, k in zip(self.settings.block, least, strict=True)):
@@ -275,6 +283,7 @@ class Sampler:
             good = piece.eligible[piece.labels[here]]
             if piece.known is not None:
                 good &= piece.known[here]
+            good &= _clear(piece.labels, points - piece.box.start, self.settings.clearance)
             found.append(points[good])
         chosen = np.concatenate(found)[:wanted]
         share = shares(piece.labels, chosen - piece.box.start, self.radius)
@@ -311,3 +320,18 @@ class Sampler:
             image = np.pad(image, pads, mode="symmetric")
             labels, known = np.pad(labels, pads), np.pad(known, pads)
         return Example(image, labels, known, centre, block.source, partition)
+
+
+def _clear(labels: np.ndarray, points: np.ndarray, clearance: Zyx) -> np.ndarray:
+    """(n,) bool: whether the voxels at +-clearance along each axis are of the point's own object.
+
+    points: (n, 3), at least `clearance` from every rim.
+    """
+    own = labels[tuple(points.T)]
+    clear = np.ones(len(points), bool)
+    for axis, step in enumerate(clearance):
+        for offset in (-step, step):
+            there = points.copy()
+            there[:, axis] += offset
+            clear &= labels[tuple(there.T)] == own
+    return clear
