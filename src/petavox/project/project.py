@@ -194,8 +194,24 @@ class Project:
             if self.subset is not None and STEPS[name].boxed and "box" in model.model_fields:
                 # only where the stage chooses its voxels; later ones take what is there
                 values["box"] = str(self.subset) if name.startswith("segment") else None
-            self._parsed[name] = parse(model, values, where)
+            self._parsed[name] = parse(model, values | self._filled(name, values, where), where)
         return self._parsed[name]
+
+    def _filled(self, name: str, values: dict[str, Any], where: str) -> dict[str, Any]:
+        """Settings that follow from the project's voxel size, which is said once."""
+        size = self.settings.voxel_size
+        if name == "stitch":
+            twice = [k for k in ("pixel_nm", "thickness_nm") if k in values]
+            if twice:
+                raise BadInput(f"{where}: {twice[0]} is said by voxel_size above; leave it out.")
+            assert size is not None  # settings of tiles without it are refused
+            return {"pixel_nm": size[2], "thickness_nm": size[0]}
+        of_file = "image" in self.makers(name) and not self.makers(name)["image"]
+        if of_file and size is not None and "voxel_size" in STEPS[name].settings_class.model_fields:
+            if values.get("voxel_size") not in (None, size, list(size)):
+                raise BadInput(f"{where}: voxel_size is said at the top of the file; leave it out.")
+            return {"voxel_size": size}
+        return {}
 
     def model(self, step: Step) -> Path | None:
         """The network of a step, as a file."""

@@ -77,6 +77,8 @@ class ProjectSettings(Settings):
     """Processes on this machine; 0: one, without a pool."""
     site: str | None = None
     """Instead of workers: laptop, slurm, polaris, aurora, ... or a YAML (docs/sites.md)."""
+    go_on_with_losses: bool = False
+    """Go on when a stage had to leave out tiles or sections; else the run stops there and says."""
     stages: dict[str, bool | dict[str, Any]] = Field(default_factory=dict)
     """Stage -> its settings, or off."""
 

@@ -1,0 +1,222 @@
+"""The run: each step that is not there with the same content is done, in order.
+
+    run(load("cortex"), workers=2)
+
+What it is: the lock, the records, the engine, and what is said to the person waiting. What it is
+not: the choice of steps (petavox.project.plan), or their work (petavox.project.calls).
+
+Killed at any moment, the same call goes on: a step's record says "running" before anything of it
+is touched and "done" after its outputs are complete; blocks that finished are in the ledger.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import petavox
+from petavox.blocks.engines import Engine, open_engine
+from petavox.errors import BadInput, PetavoxError, WorkFailed
+from petavox.project import checks, keys, records
+from petavox.project.calls import Call, figures_of
+from petavox.project.ledger import StepLedger
+from petavox.project.plan import Choice, chosen, plan, require_room
+from petavox.project.project import Project
+from petavox.project.records import StepState
+from petavox.volume import state
+
+log = logging.getLogger("petavox")
+
+
+def run(
+    project: Project,
+    *,
+    until: str | None = None,
+    only: str | None = None,
+    workers: int | None = None,
+    site: str | None = None,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Do what is not done yet; gives, by step, what was done and why.
+
+    workers, site: instead of those of petavox.yaml.  until: stop after this step.  only: this
+    step.  dry_run: say what would be done.
+    Raises BadInput, before any work, for a project that cannot be run; WorkFailed if a step failed.
+    """
+    with _locked(project, write=not dry_run):
+        crew = checks.crew(project, workers, site)
+        digests = keys.Digests(project.work / "digests.json")
+        checks.check(project)
+        choices = chosen(project, plan(project, digests), until=until, only=only)
+        require_room(project, choices)
+        for name, why in project.left_out.items():
+            if not why.startswith("off"):
+                log.info("%s: left out, %s", name, why)
+        if dry_run:
+            return {c.step.name: f"{_would(c)} ({c.why})" for c in choices}
+        digests.save()
+        done: dict[str, Any] = {}
+        with contextlib.ExitStack() as stack:
+            engines: list[Engine] = []
+
+            def engine() -> Engine:
+                if not engines:
+                    opened = open_engine(**crew, folder=project.work)
+                    engines.append(stack.enter_context(opened))
+                return engines[0]
+
+            for choice in choices:
+                done[choice.step.name] = _one(project, choice, engine)
+        return done
+
+
+def _would(choice: Choice) -> str:
+    return {"keep": "kept", "go on": "goes on", "make": "made", "again": "made again"}[
+        choice.action
+    ]
+
+
+def _one(project: Project, choice: Choice, engine: Any) -> str:
+    """Do a step, or keep it."""
+    step, name = choice.step, choice.step.name
+    if choice.action == "keep":
+        said = project.state(name)
+        log.info("%s: kept (%s)", name, choice.why)
+        if said.warning and not project.settings.go_on_with_losses:
+            raise WorkFailed(_stop(said.warning))
+        return f"kept ({choice.why})"
+    log.info("%s: %s, %s", name, choice.action, choice.why)
+    writes, file = project.outputs(name), project.record_file(step)
+    settings = project.stage_settings(name)
+    ledger_file = file.parent.parent / "ledger.db"
+    with StepLedger(ledger_file, name) as ledger:
+        if choice.action == "again" and choice.code:
+            # the stages know their settings and inputs, but not all of the code below them
+            ledger.forget_step()
+        said = StepState(
+            name,
+            "running",
+            key=choice.key,
+            parts=choice.parts,
+            why=choice.why,
+            started=time.time(),
+            host=platform.node(),
+            version=petavox.__version__,
+            settings=settings.model_dump(mode="json"),
+        )
+        records.write(file, said)
+        began = time.monotonic()
+        warning = ""
+        call = Call(
+            project, step, settings, project.inputs(name), writes, project.model(step), ledger,
+            engine,
+        )  # fmt: skip
+        try:
+            figures = step.call()(call)
+        except PetavoxError as e:
+            if not isinstance(e, WorkFailed) or not _complete(writes):
+                _failed(file, said, str(e), began)
+                raise
+            # the stage finished, and says what it had to leave out
+            warning, figures = str(e), figures_of(next(iter(writes.values())))
+        except Exception as e:
+            _failed(file, said, f"{type(e).__name__}: {e}", began)
+            raise
+    _stamp(writes, choice.key)
+    records.write(
+        file,
+        dataclasses.replace(
+            said,
+            state="done",
+            figures=figures,
+            warning=warning,
+            seconds=round(time.monotonic() - began, 3),
+            finished=time.time(),
+            stamps={thing: records.stamp(path) for thing, path in writes.items()},
+        ),
+    )
+    if warning and not project.settings.go_on_with_losses:
+        raise WorkFailed(_stop(warning))
+    return f"done in {time.monotonic() - began:.1f} s ({choice.why})"
+
+
+def _stop(warning: str) -> str:
+    return (
+        f"{warning.rstrip('.')}. Mend the data and run again; or, to go on without what is lost, "
+        "set `go_on_with_losses: true` in petavox.yaml."
+    )
+
+
+def _failed(file: Path, said: StepState, error: str, began: float) -> None:
+    failed = dataclasses.replace(
+        said,
+        state="failed",
+        error=error,
+        seconds=round(time.monotonic() - began, 3),
+        finished=time.time(),
+    )
+    records.write(file, failed)
+
+
+def _complete(writes: dict[str, Path]) -> bool:
+    return all((state.read(p) or {}).get("state") == "complete" for p in writes.values())
+
+
+def _stamp(writes: dict[str, Path], key: str) -> None:
+    """Give outputs of stages that have no key of their own that of the step."""
+    for path in writes.values():
+        said = state.read(path) if path.is_dir() else None
+        if said is None:
+            continue
+        made = said.get("provenance") or {}
+        if said.get("state") == "complete" and "key" not in made:
+            state.finish(path, {**made, "key": key})
+
+
+@contextlib.contextmanager
+def _locked(project: Project, *, write: bool) -> Iterator[None]:
+    """One run at a time. Raises BadInput if another runs, or the folder cannot be written."""
+    if not write:
+        yield
+        return
+    try:
+        project.work.mkdir(parents=True, exist_ok=True)
+        lock = os.open(project.work / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as e:
+        raise BadInput(
+            f"{project.work} cannot be written ({e.strerror}): a run keeps its ledger there; give "
+            "yourself the right to write, or move the project."
+        ) from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(
+                f"another petavox runs the project {project.folder}: wait for it, or stop it."
+            ) from None
+        yield
+    finally:
+        os.close(lock)
+
+
+def is_running(project: Project) -> bool:
+    """Does a petavox on this machine hold the project just now?"""
+    file = project.work / "lock"
+    if not file.is_file():
+        return False
+    lock = os.open(file, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False

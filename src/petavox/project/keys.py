@@ -1,0 +1,153 @@
+"""The key of a step: what decides its result, part by part, so that a run can say what changed.
+
+    code MODULE         the source of every module that decides
+    settings NAME       but those that only say how the work is done (threads, memory)
+    model               the bytes of the network's file
+    input THING         the key of the step that made it; of data that is given, its content
+
+What it is: parts, and digests of given data that are remembered by size and time of change. What
+it is not: the choice of what to do (petavox.project.plan).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from petavox.blocks.content import content_digest
+from petavox.blocks.task import source_digest
+from petavox.errors import BadInput
+from petavox.project.project import Project
+from petavox.project.steps import Step
+from petavox.provenance import digest, file_digest, write_json
+from petavox.volume import places
+from petavox.volume.formats import hdf5
+
+
+class Digests:
+    """Digests of given files and folders; what has not changed in size or time is not read again.
+
+    file: where they are remembered between runs (written by `save` alone).
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._known: dict[str, list[Any]] = {}
+        try:
+            self._known = dict(json.loads(file.read_text()))
+        except (OSError, ValueError):
+            self._known = {}  # it is only a memory: what is lost is read again
+        self._fresh = False
+
+    def save(self) -> None:
+        """Remember."""
+        if self._fresh:
+            write_json(self._file, self._known)
+            self._fresh = False
+
+    def of(self, place: str) -> str:
+        """Digest of a volume, table or model."""
+        if places.is_url(place):
+            return content_digest(place)
+        inside = hdf5.split(Path(place))
+        root = Path(place) if inside is None else inside[0]
+        return self._remembered(place, _signature(root), lambda: content_digest(place))
+
+    def file(self, place: Path) -> str:
+        """Digest of a file's bytes."""
+        return self._remembered(str(place), _signature(place), lambda: file_digest(place))
+
+    def tiles(self, table: str) -> str:
+        """Digest of a tile table, and of every tile that it lists."""
+        from petavox.align import tiles
+
+        place = Path(table)
+        files = sorted(place.glob("*.txt")) if place.is_dir() else [place]
+        listed = sorted({t.file for t in tiles.read(table).tiles})
+        said = [(f.name, self.file(f)) for f in files]
+        return digest(said, [self.file(f) for f in listed])
+
+    def _remembered(self, name: str, signature: str, make: Any) -> str:
+        known = self._known.get(name)
+        if known is None or known[0] != signature:
+            known = self._known[name] = [signature, make()]
+            self._fresh = True
+        return str(known[1])
+
+
+def _signature(root: Path) -> str:
+    """Sizes and times of change: cheap, and changes whenever the content is written."""
+    if not root.exists():
+        raise BadInput(f"there is nothing at {root}.")
+    if root.is_file():
+        s = root.stat()
+        return f"{s.st_size} {s.st_mtime_ns}"
+    found = []
+    for folder, _, names in os.walk(root):
+        for name in names:
+            s = os.stat(os.path.join(folder, name))
+            found.append((os.path.relpath(os.path.join(folder, name), root), s.st_size,
+                          s.st_mtime_ns))  # fmt: skip
+    return digest(sorted(found))
+
+
+def parts(
+    project: Project, step: Step, keys: Mapping[str, str], digests: Digests
+) -> dict[str, str]:
+    """What decides a step's result.  keys: of the steps before it."""
+    found = {f"code {m}": source_digest(m) for name in step.code for m in modules(name)}
+    settings = project.stage_settings(step.name).model_dump(mode="json")
+    for name, value in _flat(settings):
+        if name.rpartition(".")[2] not in step.free:
+            found[f"settings {name}"] = _text(value)
+    model = project.model(step)
+    if model is not None:
+        found["model"] = digests.file(model)
+    given = project.inputs(step.name)
+    for thing, maker in project.makers(step.name).items():
+        if maker:
+            found[f"input {thing}"] = keys[maker]
+        else:
+            place = given[thing]
+            found[f"input {thing}"] = (
+                digests.tiles(place) if thing == "tiles" else digests.of(place)
+            )
+    return found
+
+
+def key_of(parts: Mapping[str, str]) -> str:
+    """The key that parts make."""
+    return digest(dict(parts))
+
+
+@functools.cache
+def modules(name: str) -> tuple[str, ...]:
+    """A module, or all modules of a package."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        return (name,)
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    return tuple(
+        ".".join([name, *f.relative_to(folder).with_suffix("").parts])
+        for f in sorted(folder.rglob("*.py"))
+        if f.name != "__init__.py"
+    )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{prefix}{name}.")
+        else:
+            found.append((f"{prefix}{name}", value))
+    return found
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, default=str)
