@@ -1,0 +1,127 @@
+"""Arrays and DataArrays as volumes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray
+from hypothesis import given
+from hypothesis import strategies as st
+
+import petavox as pv
+from petavox.api.arrays import at_path, like, volume_of
+from petavox.errors import BadInput
+
+SIZES = st.tuples(*[st.sampled_from([0.5, 4.0, 4.6, 8.0, 40.0])] * 3)
+SHAPES = st.tuples(*[st.integers(1, 5)] * 3)
+STARTS = st.tuples(*[st.integers(-7, 7)] * 3)
+
+
+def labelled(shape=(2, 3, 4), **coords):
+    return xarray.DataArray(np.zeros(shape, "uint8"), coords, ("z", "y", "x"))
+
+
+@given(SHAPES, STARTS, SIZES)
+def test_a_data_array_keeps_its_place_and_voxel_size(shape, start, size):
+    values = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    box = pv.Box.of_shape(shape, start)
+    volume = volume_of(pv.to_xarray(values, box, size))
+    assert volume.box == box
+    assert volume.voxel_size == pv.VoxelSize(*size)
+    assert np.array_equal(volume.read(), values)
+
+
+@given(SHAPES, STARTS, SIZES)
+def test_a_result_comes_back_where_its_data_array_lay(shape, start, size):
+    given_ = pv.to_xarray(np.zeros(shape, np.uint8), pv.Box.of_shape(shape, start), size)
+    back = like(given_, np.ones(shape, np.uint64), pv.Box.of_shape(shape, start), size)
+    assert back.dims == given_.dims
+    for axis in "zyx":
+        assert np.array_equal(back[axis], given_[axis])
+
+
+def test_named_dimensions_decide_the_order():
+    values = np.random.default_rng(1).integers(0, 255, (2, 3, 4), np.uint8)
+    turned = pv.to_xarray(values, voxel_size=(40, 4, 4)).transpose("x", "y", "z")
+    volume = volume_of(turned)
+    assert np.array_equal(volume.read(), values)
+    assert volume.voxel_size == pv.VoxelSize(40, 4, 4)
+
+
+def test_coordinates_in_micrometres_are_understood():
+    axes = {a: (a, np.arange(n) * s, {"units": "um"}) for a, n, s in
+            (("z", 2, 0.04), ("y", 3, 0.004), ("x", 4, 0.004))}  # fmt: skip
+    assert tuple(volume_of(labelled(**axes)).voxel_size) == pytest.approx((40, 4, 4))
+
+
+def test_coordinates_of_voxel_centres_mean_the_same_voxels():
+    axes = {a: (np.arange(n) + 0.5 + 3) * 8 for a, n in (("z", 2), ("y", 3), ("x", 4))}
+    assert volume_of(labelled(**axes)).box == pv.Box((3, 3, 3), (5, 6, 7))
+
+
+def test_a_slice_of_one_section_needs_the_attribute():
+    one = labelled((1, 3, 4), y=np.arange(3) * 4, x=np.arange(4) * 4)
+    with pytest.raises(BadInput, match="does not say its voxel size"):
+        volume_of(one)
+    one.attrs["voxel_size_nm"] = (40, 4, 4)
+    assert tuple(volume_of(one).voxel_size) == (40, 4, 4)
+
+
+BAD = {
+    "no voxel size": (np.zeros((2, 2, 2), "uint8"), {}, "pass voxel_size"),
+    "two axes": (np.zeros((2, 2), "uint8"), {"voxel_size": (8, 8, 8)}, "has 2 dimensions"),
+    "float64": (np.zeros((2, 2, 2)), {"voxel_size": (8, 8, 8)}, "convert it"),
+    "negative ids": (np.full((2, 2, 2), -1), {"voxel_size": (8, 8, 8), "kind": "labels"}, "id -1"),
+    "labels of floats": (
+        np.zeros((2, 2, 2)), {"voxel_size": (8, 8, 8), "kind": "labels"}, "whole numbers"),
+    "other names": (xarray.DataArray(np.zeros((2, 2, 2)), dims=("a", "b", "c")), {}, "name them"),
+    "two sizes": (
+        xarray.DataArray(np.zeros((2, 2, 2)), {a: [0, 8] for a in "zyx"}, list("zyx"),
+                         attrs={"voxel_size_nm": (8, 8, 9)}), {}, "voxel_size_nm says 9"),
+    "uneven": (
+        xarray.DataArray(np.zeros((3, 2, 2)), {"z": [0, 8, 17]}, list("zyx")), {}, "evenly"),
+    "a unit": (
+        xarray.DataArray(np.zeros((2, 2, 2)), {"z": ("z", [0, 8], {"units": "inch"})}, list("zyx")),
+        {}, "use nm or um"),
+    "contradiction": (
+        pv.to_xarray(np.zeros((2, 2, 2), "uint8"), voxel_size=(8, 8, 8)),
+        {"voxel_size": (4, 8, 8)}, "but voxel_size is"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_volume_is_told(name):
+    given_, options, words = BAD[name]
+    with pytest.raises(BadInput, match=words):
+        volume_of(given_, **options)
+
+
+@pytest.mark.parametrize("dtype", [bool, "int8", "int32", "int64", "uint32"])
+def test_labels_of_any_whole_type_are_taken(dtype):
+    labels = np.array([[[0, 1]]], dtype)
+    volume = volume_of(labels, "labels", voxel_size=(8, 8, 8))
+    assert volume.dtype.kind == "u"
+    assert volume.read().tolist() == [[[0, 1]]]
+
+
+def test_an_array_becomes_a_file_for_as_long_as_it_is_needed(tmp_path):
+    values = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)
+    with at_path(values, voxel_size=(40, 4, 4)) as path:
+        assert np.array_equal(pv.open(path).read(), values)
+    with pytest.raises(BadInput):
+        pv.open(path)
+
+
+def test_a_volume_on_disk_is_not_copied(tmp_path):
+    made = pv.write(np.zeros((2, 3, 4), "uint8"), tmp_path / "a.zarr", kind="image",
+                    voxel_size=(40, 4, 4))  # fmt: skip
+    with at_path(made) as path:
+        assert path == made.path
+
+
+def test_a_volume_becomes_a_data_array(tmp_path):
+    values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    made = pv.write(values, tmp_path / "a.zarr", kind="image", voxel_size=(40, 4, 4))
+    part = pv.to_xarray(made, pv.Box((1, 0, 2), (2, 3, 4)))
+    assert np.array_equal(part, values[1:, :, 2:])
+    assert part.x.values.tolist() == [8.0, 12.0]
