@@ -70,8 +70,9 @@ def stitch(
     """Stitch the tiles of a table into a folder of sections; gives the figures.
 
     table: tile table or FEABAS file.  out: the folder.  pixel_size, thickness: nm.
-    settings: further keys of StitchStageSettings.  Raises BadInput before any work for a table that cannot be used,
-    WorkFailed after it if some tiles or sections failed.
+    settings: further keys of StitchStageSettings.
+    Raises BadInput before any work for a table that cannot be used, WorkFailed after it if some
+    tiles or sections failed.
 
     >>> import petavox as pv
     >>> pv.stitch("tiles.csv", "stitched", pixel_size=4, thickness=40)   # doctest: +SKIP

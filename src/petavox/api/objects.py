@@ -106,7 +106,8 @@ def consensus(
     """Keep together only what two segmentations of the same voxels both hold together.
 
     a, b: labels (path, Volume, array or DataArray, zyx).  voxel_size: nm, zyx, for arrays.
-    settings: keys of ConsensusSettings, such as min_size=1000 (voxels from which a common part is kept).
+    settings: keys of ConsensusSettings, such as min_size=1000 (voxels from which a common part is
+    kept).
     Without `out` gives the agreed labels in the form of `a`; with it the figures.
 
     >>> import petavox as pv, numpy as np
