@@ -152,6 +152,27 @@ def agglomerate(call: Call) -> Figures:
     )
 
 
+def synapses(call: Call) -> Figures:
+    """Synapses and partners."""
+    find = resolve("petavox.stages.synapses:find_synapses")
+    return dict(
+        find(
+            call.reads["image"],
+            call.any("neurons", "objects"),
+            call.writes["synapses"],
+            model=call.model,
+            settings=call.settings,
+            **call.how,
+        )
+    )
+
+
+def synapse_table(path: str) -> Path:
+    """The table of synapses: of the folder that the stage wrote, or as it was given."""
+    place = Path(path)
+    return place / "synapses.parquet" if place.is_dir() else place
+
+
 def mesh(call: Call) -> Figures:
     """Surfaces."""
     from petavox.stages import mesh as stage
@@ -177,11 +198,47 @@ def connectome(call: Call) -> Figures:
     found = call.reads.get("skeletons")
     return stage.run(
         call.any("neurons", "objects"),
-        Path(call.reads["synapses"]),
+        synapse_table(call.reads["synapses"]),
         call.writes["connectome"],
         call.settings,
         skeletons=None if found is None else Path(found),
         **call.how,
+    )
+
+
+def truth(call: Call) -> Figures:
+    """The truth in the image's frame."""
+    from petavox.stages import tile_truth as stage
+
+    return stage.run(
+        call.reads["truth_tiles"],
+        call.reads["sections"],
+        call.reads["fields"],
+        call.reads["image"],
+        call.writes["truth"],
+        call.settings,
+        overwrite=True,
+    )
+
+
+def score(call: Call) -> Figures:
+    """Scores of all that there is a truth of."""
+    from petavox.stages import run_scores as stage
+
+    reads = call.reads
+    made = Path(reads["truth"]) if "truth" in reads else None
+    labels = reads.get("truth_labels") or (made and made / "labels.zarr")
+    sites = reads.get("truth_synapses") or (made and made / "synapses.csv")
+    found = reads.get("synapses")
+    return stage.run(
+        call.writes["scores"],
+        call.settings,
+        segmentations={k: reads[k] for k in ("objects", "neurons") if k in reads},
+        labels=labels or None,
+        synapses=None if found is None else synapse_table(found),
+        true_synapses=sites or None,
+        more=None if made is None else json.loads((made / "alignment.json").read_text()),
+        overwrite=True,
     )
 
 

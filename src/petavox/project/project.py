@@ -17,12 +17,14 @@ from petavox.errors import BadInput
 from petavox.project import records
 from petavox.project.records import StepState
 from petavox.project.settings import FILE, ProjectSettings
-from petavox.project.steps import GIVEN, STEPS, Step
+from petavox.project.steps import GIVEN, STEPS, TRUTH, Step, resolve
 from petavox.settings import parse, read_yaml
 from petavox.space import Box
 from petavox.volume import places
 
 RUN = "run"
+SHIPPED = {"segmentation": "petavox.ffn.shipped", "synapses": "petavox.synapse.shipped"}
+"""Where the models that come with petavox are."""
 
 
 def load(place: str | Path = ".", *, subset: Box | None = None) -> Project:
@@ -57,6 +59,7 @@ class Project:
     def _choose(self) -> None:
         """Which steps run, and who makes what each reads."""
         given = {name: "" for name in GIVEN if getattr(self.settings.input, name)}
+        given |= {f"truth_{name}": "" for name in TRUTH if getattr(self.settings.truth, name)}
         chosen = []
         for step in STEPS.values():
             why = self._why_not(step, given)
@@ -139,6 +142,8 @@ class Project:
     def _place(self, thing: str, maker: str) -> str:
         if maker:
             return str(self.outputs(maker)[thing.rpartition(".")[2]])
+        if thing.startswith("truth_"):
+            return self.path(getattr(self.settings.truth, thing.removeprefix("truth_")))
         return self.path(getattr(self.settings.input, thing))
 
     def path(self, given: str) -> str:
@@ -192,8 +197,9 @@ class Project:
             where = f"{self.file}, stages.{name}"
             model = STEPS[name].settings_class
             if self.subset is not None and STEPS[name].boxed and "box" in model.model_fields:
-                # only where the stage chooses its voxels; later ones take what is there
-                values["box"] = str(self.subset) if name.startswith("segment") else None
+                # those that read the image choose their voxels; the others take what is there
+                chooses = "image" in self.makers(name)
+                values["box"] = str(self.subset) if chooses else None
             self._parsed[name] = parse(model, values | self._filled(name, values, where), where)
         return self._parsed[name]
 
@@ -219,7 +225,8 @@ class Project:
             return None
         said = getattr(self.settings.models, step.model)
         if said == "shipped":
-            from petavox.ffn.shipped import MODEL
-
-            return MODEL
+            home = (
+                "petavox.ffn.shipped" if step.model == "segmentation" else "petavox.synapse.shipped"
+            )
+            return Path(resolve(f"{home}:MODEL"))
         return Path(self.path(said))

@@ -188,6 +188,17 @@ _TABLE = (
         model="segmentation",
     ),
     Step(
+        "synapses",
+        "synapses and their partners",
+        ("image", "neurons|objects"),
+        {"synapses": "synapses"},
+        "petavox.stages.synapses:SynapseSettings",
+        _CALLS + "synapses",
+        ("petavox.synapse", "petavox.stages.synapses"),
+        model="synapses",
+        needs=("petavox.stages.synapses",),
+    ),
+    Step(
         "mesh",
         "surfaces of all neurons",
         ("neurons|objects",),
@@ -217,6 +228,26 @@ _TABLE = (
         (_NEURON, "petavox.stages.connectome"),
     ),
     Step(
+        "truth",
+        "the truth of phantom tiles, in the image's frame",
+        ("truth_tiles", "sections", "fields", "image"),
+        {"truth": "truth"},
+        "petavox.stages.tile_truth:TileTruthSettings",
+        _CALLS + "truth",
+        ("petavox.phantom", "petavox.stages.tile_truth"),
+        boxed=False,
+    ),
+    Step(
+        "score",
+        "all that was made, against the truth",
+        ("truth|truth_labels|truth_synapses", "truth_labels?", "truth_synapses?", "objects",
+         "neurons?", "synapses?"),
+        {"scores": "scores"},
+        "petavox.stages.run_scores:RunScoreSettings",
+        _CALLS + "score",
+        ("petavox.score", "petavox.stages.run_scores", "petavox.stages.score"),
+    ),
+    Step(
         "report",
         "one page about all of it",
         ("*",),
@@ -232,3 +263,5 @@ STEPS: dict[str, Step] = {s.name: s for s in _TABLE}
 """All steps by name, in the order of work."""
 GIVEN = ("tiles", "sections", "image", "mask", "synapses")
 """Things that a project's input can be."""
+TRUTH = ("tiles", "labels", "synapses")
+"""Things that a project's truth can be; they are called truth_tiles and so on."""
