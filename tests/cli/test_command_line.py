@@ -113,3 +113,28 @@ def test_values_that_json_does_not_know_are_written_as_words(capsys):
 
     show({"path": pathlib.Path("a/b")}, as_json=True)
     assert json.loads(capsys.readouterr().out) == {"path": "a/b"}
+
+
+def test_sigterm_unwinds_like_an_interruption():
+    script = """
+import time, typer
+from petavox.cli.common import command
+def wait() -> None:
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("put away", flush=True)
+app = typer.Typer()
+app.command()(command(wait))
+app()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout.readline() == "ready\n"
+        child.terminate()
+        out, err = child.communicate(timeout=60)
+    assert child.returncode == 143
+    assert out == "put away\n"
+    assert err == "error: ended from outside (SIGTERM); what was finished is kept.\n"

@@ -16,9 +16,12 @@ import functools
 import inspect
 import json
 import logging
+import signal
 import sys
+import threading
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -47,12 +50,15 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
     def wrapped(**given: Any) -> None:
         debug, as_json = given.pop("debug"), given.pop("json_", False)
         _log_to_stderr()
+        _terminated_is_an_interruption()
         try:
             figures = function(**given)
         except PetavoxError as e:
             if debug:
                 raise
             _fail(str(e), e.exit_code)
+        except _Terminated:
+            _fail("ended from outside (SIGTERM); what was finished is kept.", 143)
         except (KeyboardInterrupt, BrokenPipeError):
             _fail("stopped by the user; what was finished is kept.", 130)
         except Exception as e:
@@ -79,6 +85,23 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
     )
     wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
     return wrapped
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came: a scheduler's time limit, or a person's kill."""
+
+
+def _terminated_is_an_interruption() -> None:
+    """Let SIGTERM unwind the stack as Ctrl-C does: ledgers are saved, workers are ended."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the way out is short
+    raise _Terminated
 
 
 def show(figures: Figures, *, as_json: bool) -> None:
