@@ -31,7 +31,8 @@ Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
 NOT_AN_OBJECT = -1
 """Mark of a place that was tried in vain; it stops no flood and becomes 0 on output."""
 
-_DELETED_FROM = logit(0.8)
+DELETED_FROM = logit(0.8)
+"""A voxel this likely that falls below 0.5 counts as deleted."""
 
 
 class Canvas:
@@ -113,7 +114,7 @@ class Canvas:
                 for move in moves(logits, self.spec.deltas, float(self.move_threshold))
             )
             growth.seconds += time.perf_counter() - before
-            self._guard(growth)
+            self.guard(growth)
             if watcher is not None:
                 watcher.stepped(self, growth)
         return growth
@@ -147,7 +148,7 @@ class Canvas:
             # comparisons with NaN are false: what was never predicted is free to rise
             frozen = (old < 0) & (logits > old)
             logits[frozen] = old[frozen]
-        growth.deleted += int(np.count_nonzero((old >= _DELETED_FROM) & (logits < 0)))
+        growth.deleted += int(np.count_nonzero((old >= DELETED_FROM) & (logits < 0)))
         growth.voxels += int(np.count_nonzero(logits >= self.segment_threshold))
         growth.voxels -= int(np.count_nonzero(old >= self.segment_threshold))
         self.seed[here] = logits
@@ -157,7 +158,8 @@ class Canvas:
         self.counters["fovs"] += 1
         return logits
 
-    def _guard(self, growth: Growth) -> None:
+    def guard(self, growth: Growth) -> None:
+        """Stop an object that has grown over the leak guard's limits."""
         limits, size = self.settings, self.image.size
         if growth.voxels > limits.max_object_share * size and size > 0:
             growth.stopped = f"leak: over {limits.max_object_share:.0%} of the subvolume"

@@ -100,6 +100,36 @@ def flood(
     whose ids are kept; new objects count on from n.  state: of an interrupted flood of the same
     image, model and settings.
     """
+    canvas = prepared(
+        image,
+        predict,
+        spec,
+        voxel_size=voxel_size,
+        settings=settings,
+        seeds=seeds,
+        points=points,
+        restrictor=restrictor,
+        earlier=earlier,
+    )
+    if state is not None:
+        restore(canvas, state)
+    canvas.segment_all(watcher)
+    return canvas
+
+
+def prepared(
+    image: np.ndarray,
+    predict: Predict,
+    spec: ModelSpec,
+    *,
+    voxel_size: Sequence[float],
+    settings: FloodSettings | None = None,
+    seeds: SeedSettings | None = None,
+    points: np.ndarray | None = None,
+    restrictor: Restrictor | None = None,
+    earlier: np.ndarray | None = None,
+) -> Canvas:
+    """The canvas that `flood` starts with: earlier objects in place, seeds chosen."""
     canvas = Canvas(normalised(image, spec), predict, spec, settings, restrictor)
     if earlier is not None:
         if earlier.shape != canvas.shape:
@@ -108,7 +138,4 @@ def flood(
         canvas.next_id = int(earlier.max(initial=0)) + 1
     # before restoring: seeds depend on the state at the start, never on the progress
     canvas.seeds = choose_seeds(canvas, seeds or SeedSettings(), voxel_size, points)
-    if state is not None:
-        restore(canvas, state)
-    canvas.segment_all(watcher)
     return canvas

@@ -106,12 +106,15 @@ class Int8Stack(nn.Module):
         self.first = nn.Conv3d(2, network.features, 3, padding=1)
         self.first.load_state_dict(network.first.state_dict())
         self.second = _Int8Conv(network.second, units[0], None, fov)
-        self.modules_ = []
+        self.inner: list[tuple[_Int8Conv, _Int8Conv]] = []
         for k, module in enumerate(network.residual):
             assert isinstance(module, ResidualModule)
             outer, inner = units[1 + 2 * k], units[2 + 2 * k]
-            self.modules_.append(
-                (_Int8Conv(module.first, outer, inner, fov), _Int8Conv(module.second, inner, None, fov))
+            self.inner.append(
+                (
+                    _Int8Conv(module.first, outer, inner, fov),
+                    _Int8Conv(module.second, inner, None, fov),
+                )
             )
         self.last = nn.Linear(network.features, 1)
         last = network.last.state_dict()
@@ -120,7 +123,7 @@ class Int8Stack(nn.Module):
     def forward(self, image_and_seed: Tensor) -> Tensor:
         """image_and_seed: (n, 2, z, y, x) float32 -> (n, 1, z, y, x) float32."""
         x = self.second(self.second.rounded(self.first(image_and_seed)))
-        for first, second in self.modules_:
+        for first, second in self.inner:
             x = torch.add(x, second(first(first.rounded(x))))
         out: Tensor = self.last(functional.relu(x).movedim(1, -1)).movedim(-1, 1)
         return out
@@ -129,9 +132,7 @@ class Int8Stack(nn.Module):
 class _Int8Conv:
     """One 3x3x3 convolution: uint8 in units of `unit`, to uint8 in units of `out` or to float32."""
 
-    def __init__(
-        self, conv: nn.Conv3d, unit: float, out: float | None, fov: Sequence[int]
-    ) -> None:
+    def __init__(self, conv: nn.Conv3d, unit: float, out: float | None, fov: Sequence[int]) -> None:
         weight = conv.weight.detach()
         assert conv.bias is not None
         self.unit, self.out, self.bias = unit, out or 1.0, conv.bias.detach().clone()

@@ -2,7 +2,7 @@
 
 What it is: the network on a device at a precision, called with fields of view as arrays.
 What it is not: the flood. The map itself is always float32; only the network's inside may be
-bfloat16.
+bfloat16 or int8 (petavox.ffn.int8).
 
 In bf16 the convolutions multiply bfloat16, but the residual stream (the sum that runs through
 all modules) and the last layer stay float32: rounding the stream after every module is what costs
@@ -18,8 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from petavox.errors import BadInput
+from petavox.ffn import int8
 from petavox.ffn.model import Model
 from petavox.ffn.network import ConvStack, ResidualModule
+
+Precision = Literal["f32", "bf16", "int8"]
 
 
 class MixedStack(nn.Module):
@@ -75,7 +79,9 @@ def _packed(module: nn.Module) -> Any:
 class Predictor:
     """The network of a model, ready to run.
 
-    device: a torch device.  precision: "f32" or "bf16".
+    device: a torch device.  precision: "f32", "bf16", or "int8" (processor only).
+    sample: (z, y, x) float32, the normalised image that will be flooded; int8 takes from it how
+    large activations get.
     """
 
     def __init__(
@@ -83,12 +89,19 @@ class Predictor:
         model: Model,
         *,
         device: torch.device | str = "cpu",
-        precision: Literal["f32", "bf16"] = "f32",
+        precision: Precision = "f32",
+        sample: np.ndarray | None = None,
     ) -> None:
         self.spec, self.device, self.precision = model.spec, torch.device(device), precision
         network: nn.Module
         if precision == "bf16":
             network = MixedStack(model.network)
+        elif precision == "int8":
+            int8.check(self.spec, self.device)
+            if sample is None:
+                raise BadInput("precision int8 needs a sample of the image; choose bf16 or f32.")
+            ranges = int8.activation_ranges(model.network, self.spec, sample)
+            network = int8.Int8Stack(model.network, ranges, self.spec.fov)
         else:
             network = ConvStack(model.spec.depth, model.spec.features, model.spec.norm)
             network.load_state_dict(model.network.state_dict())
