@@ -29,9 +29,8 @@ def tissue(shape, seed):
     """Bright blobs between dark walls, with grain: objects of many shapes, merges and specks."""
     rng = np.random.default_rng(seed)
     smooth = ndimage.gaussian_filter(rng.normal(size=shape), 2.2)
-    return (
-        (128 + 40 * np.sign(smooth - 0.5 * smooth.std()) + 20 * grain).clip(0, 255).astype(np.uint8)
-    )
+    grey = 128 + 40 * np.sign(smooth - 0.5 * smooth.std()) + 20 * rng.normal(size=shape)
+    return grey.clip(0, 255).astype(np.uint8)
 
 
 def facts(canvas):

@@ -11,6 +11,9 @@ from typer.testing import CliRunner
 
 import petavox as pv
 from petavox.ffn.model import save_model
+from petavox.space import Grid
+from petavox.stages.block_labels import BlockLabels
+from petavox.stages.blockwise_segment import with_neighbours
 from petavox.volume.opening import finish
 from tests.ffn.brightness import brightness_spec, brightness_weights
 
@@ -113,3 +116,35 @@ def test_workers_need_blocks(here):
     )
     assert done.exit_code == 2
     assert "--blocks" in done.stderr
+
+
+def test_lanes_change_nothing_but_the_number_of_tasks(here):
+    alone = flood_in_blocks(here, out="alone.blocks")
+    lanes = flood_in_blocks(here, "--lanes", 4, out="lanes.blocks")
+    assert lanes.exit_code == 0, lanes.output
+    assert (json.loads(alone.stdout)["done"], json.loads(lanes.stdout)["done"]) == (8, 2)
+    one, other = (BlockLabels.open(here / f"{n}.blocks") for n in ("alone", "lanes"))
+    assert one.grid == other.grid
+    for block in one.grid:
+        np.testing.assert_array_equal(one.read(block, block.read), other.read(block, block.read))
+    assert sorted(p.name for p in (here / "alone.blocks.origins").iterdir()) == sorted(
+        p.name for p in (here / "lanes.blocks.origins").iterdir()
+    )
+
+
+@pytest.mark.parametrize(
+    ("lanes", "shape"), [(1, (2, 3, 4)), (3, (2, 3, 2)), (8, (2, 2, 1)), (64, (1, 1, 1))]
+)
+def test_neighbours_are_grouped_along_x_first(lanes, shape):
+    blocks = Grid(pv.Box((0, -7, 3), (20, 23, 42)), (10, 10, 10), (4, 4, 4))
+    groups = with_neighbours(blocks, lanes)
+    assert groups.shape == shape
+    members = [b.number for g in groups for b in blocks.touching(g.write)]
+    assert sorted(members) == list(range(len(blocks)))
+    assert all(len(list(blocks.touching(g.write))) <= lanes for g in groups)
+
+
+def test_int8_takes_no_lanes(here):
+    done = flood_in_blocks(here, "--precision", "int8", "--lanes", 2)
+    assert done.exit_code == 2
+    assert "int8" in done.output

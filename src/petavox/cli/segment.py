@@ -36,7 +36,7 @@ def segment(
         tuple[float, float, float] | None, typer.Option(help="nm, z y x, if the image has none.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, xpu, mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, f32 or bf16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, f32, bf16 or int8.")] = None,
     seeds: Annotated[
         str | None, typer.Option(help="peaks, peaks-2d, grid, fill, or points.")
     ] = None,
@@ -62,6 +62,9 @@ def segment(
     context: Annotated[
         tuple[int, int, int] | None,
         typer.Option(help="Voxels around each block that are flooded too, z y x."),
+    ] = None,
+    lanes: Annotated[
+        int | None, typer.Option(help="With --blocks: blocks that one worker floods at once.")
     ] = None,
     workers: Workers = 0,
     site: SiteName = None,
@@ -92,8 +95,8 @@ def segment(
     if blocks is None:
         from petavox.stages.segment import SegmentSettings, segment
 
-        if workers or site or context:
-            raise BadInput("--workers, --site and --context need --blocks.")
+        if workers or site or context or lanes:
+            raise BadInput("--workers, --site, --context and --lanes need --blocks.")
         given = {
             "device": device,
             "points": points,
@@ -113,7 +116,7 @@ def segment(
             "--points, --earlier and --device do not go with --blocks: points and earlier objects "
             "belong to one subvolume, and devices to the site (--site)."
         )
-    given = {"block": blocks, "context": context, "voxel_size": voxel_size}
+    given = {"block": blocks, "context": context, "voxel_size": voxel_size, "lanes": lanes}
     values |= {k: v for k, v in given.items() if v is not None}
     cut = parse(BlockwiseSettings, values, where)
     restrict = {"mask": mask, "seed_mask": seed_mask}

@@ -23,33 +23,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from petavox.ffn.batched_maps import Maps
 from petavox.ffn.canvas import NOT_AN_OBJECT, Canvas
 from petavox.ffn.growth import Growth, Origin
+from petavox.ffn.lanes import LaneSettings
 from petavox.ffn.predictor import Predictor
-from petavox.settings import Settings
-from petavox.space import Zyx, zyx
+from petavox.space import Box, Zyx, zyx
 
 SEEDS = 256
 """Seeds of a subvolume that are looked at together."""
-
-
-class LaneSettings(Settings):
-    """How lanes share a device. The defaults give exactly the plain driver's result."""
-
-    per_call: int = Field(1, ge=1)
-    """Fields of view in one call of the network; above 1, the last bits may differ."""
-    pretest: int = Field(0, ge=0)
-    """Seeds whose first step is computed together, ahead of their turn. The result is the same;
-    steps of seeds that an object covers in the meantime are lost."""
-    objects: int = Field(1, ge=1)
-    """Objects of one subvolume that grow at once. Above 1 the order, and so the result, changes."""
-    frontier: int = Field(1, ge=1)
-    """Fields of view of one object, without a common voxel, in one step. Above 1 the result
-    changes."""
 
 
 @dataclass
@@ -104,8 +88,8 @@ class LockStep:
                 if stepped is not None:
                     stepped(self)
             for k, home in enumerate(self.homes):
-                here = (k, *(slice(n) for n in home.canvas.shape))
-                home.canvas.segmentation[...] = self.maps.labels[here].cpu().numpy()
+                here = Box.of_shape(home.canvas.shape).slices()
+                home.canvas.segmentation[...] = self.maps.labels[k][here].cpu().numpy()
 
     # -- a round ---------------------------------------------------------------------------
 

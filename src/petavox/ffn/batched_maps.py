@@ -22,7 +22,7 @@ from torch import Tensor
 
 from petavox.ffn.canvas import DELETED_FROM, Canvas
 from petavox.ffn.moves import moves_of_many, quantised_many
-from petavox.space import Zyx
+from petavox.space import Box, Zyx, zyx
 
 WINDOW = 32
 """Places of a queue that are looked at in one step."""
@@ -56,16 +56,16 @@ class Maps:
         self.move, self.segment = float(first.move_threshold), float(first.segment_threshold)
         self.pad, self.init = float(first.pad), float(first.init)
         shapes = np.array([c.shape for c in canvases])
-        self.padded: Zyx = tuple(int(n) for n in shapes.max(0))
+        self.padded: Zyx = zyx(shapes.max(0).tolist())
         homes, lanes = len(canvases), len(canvases) * objects
         self.shapes = self._whole(shapes)
         self.margin = self._whole(first.margin)
         self.image = torch.zeros((homes, *self.padded), device=device)
         self.labels = torch.zeros((homes, *self.padded), dtype=torch.int32, device=device)
         for home, canvas in enumerate(canvases):
-            here = (home, *(slice(n) for n in canvas.shape))
-            self.image[here] = torch.from_numpy(canvas.image).to(device)
-            self.labels[here] = torch.from_numpy(canvas.segmentation).to(device)
+            here = Box.of_shape(canvas.shape).slices()
+            self.image[home][here] = torch.from_numpy(canvas.image).to(device)
+            self.labels[home][here] = torch.from_numpy(canvas.segmentation).to(device)
         self.forbidden = self._flags([_forbidden(c) for c in canvases])
         self.no_start = self._flags([_no_start(c) for c in canvases])
         self.seed = torch.full((lanes, *self.padded), math.nan, device=device)
@@ -90,7 +90,7 @@ class Maps:
         out = torch.zeros((len(arrays), *self.padded), dtype=torch.bool, device=self.device)
         for home, array in enumerate(arrays):
             if array is not None:
-                out[(home, *(slice(n) for n in array.shape))] = torch.from_numpy(array)
+                out[home][Box.of_shape(array.shape).slices()] = torch.from_numpy(array)
         return out
 
     # -- places ----------------------------------------------------------------------------

@@ -10,12 +10,14 @@ What it is not: the deciding of which objects of two blocks are one (petavox.sta
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from petavox import volume
 from petavox.blocks.engines import Engine
@@ -25,9 +27,10 @@ from petavox.blocks.task import Context, Costs, Counters
 from petavox.errors import BadInput
 from petavox.ffn.flood import SeedSettings
 from petavox.ffn.growth import FloodSettings
+from petavox.ffn.lanes import LaneSettings
 from petavox.segment.links import LOCAL_BITS
 from petavox.settings import BoxSetting, Settings, ZyxSetting
-from petavox.space import Block, Box, Grid, VoxelSize
+from petavox.space import Block, Box, Grid, VoxelSize, zyx
 from petavox.stages import tables
 from petavox.stages.block_labels import BlockLabels
 from petavox.stages.stage import Stage, run_stage
@@ -49,12 +52,24 @@ class BlockwiseSettings(Settings):
     """Voxels; smaller components are dropped (method components)."""
     flood: FloodSettings = Field(default_factory=FloodSettings)
     seeds: SeedSettings = Field(default_factory=SeedSettings)
-    precision: Literal["f32", "bf16"] = "f32"
+    precision: Literal["f32", "bf16", "int8"] = "f32"
     """Not chosen by the machine: the result must not depend on who runs a block."""
+    lanes: int = Field(1, ge=1)
+    """Blocks that one worker floods at once, in lock-step. The labels are the same."""
+    together: LaneSettings = Field(default_factory=LaneSettings)
+    """How the lanes share the device; with the defaults, exactly as one by one."""
     shift_threshold: float = Field(default=4.0, gt=0)
     """Displacement, voxels, from which a shift mask forbids a step."""
     voxel_size: tuple[float, float, float] | None = None
     """nm, zyx, if the image does not say."""
+
+    @model_validator(mode="after")
+    def _one_scale_a_block(self) -> BlockwiseSettings:
+        if self.precision == "int8" and (self.lanes > 1 or self.together != LaneSettings()):
+            raise ValueError(
+                "precision int8 takes its scales from each block alone, so lanes must be 1"
+            )
+        return self
 
 
 class BlockwiseSegment(Stage):
@@ -67,11 +82,14 @@ class BlockwiseSegment(Stage):
     name = "segment-blocks"
     function = "petavox.stages.blockwise_segment:segment_block"
     code = (
+        "petavox.ffn.batched",
+        "petavox.ffn.batched_maps",
         "petavox.ffn.canvas",
         "petavox.ffn.flood",
         "petavox.ffn.moves",
         "petavox.ffn.seeds",
         "petavox.ffn.predictor",
+        "petavox.ffn.int8",
         "petavox.stages.block_labels",
     )
     settings: BlockwiseSettings
@@ -80,6 +98,10 @@ class BlockwiseSegment(Stage):
         return volume.open(self.reads["image"], voxel_size=self.settings.voxel_size)
 
     def grid(self) -> Grid:
+        """What one worker takes at a time: one block, or `lanes` neighbouring ones."""
+        return with_neighbours(self.blocks(), self.settings.lanes)
+
+    def blocks(self) -> Grid:
         """Blocks of the image. Raises BadInput if the context is too small for the model."""
         s, image = self.settings, self._image()
         box = s.box or image.box
@@ -117,12 +139,13 @@ class BlockwiseSegment(Stage):
     def create(self) -> None:
         """The empty labels and table."""
         image = self._image()
-        BlockLabels.create(self.writes["objects"], self.grid(), image.voxel_size)
+        BlockLabels.create(self.writes["objects"], self.blocks(), image.voxel_size)
         tables.create(self.writes["origins"])
 
     def costs(self) -> Costs:
         """Image, logits, labels and seeds of one subvolume; the network's own memory on top."""
         read = Box((0, 0, 0), self.settings.block).grown(self.settings.context).size
+        read *= self.settings.lanes
         per_voxel = 48 if self.settings.method == "flood" else 40
         network = (512 << 20) if self.settings.method == "flood" else (96 << 20)
         return Costs(
@@ -133,28 +156,71 @@ class BlockwiseSegment(Stage):
         )
 
 
-def segment_block(block: Block, context: Context) -> Counters:
-    """Segment one block's read box; write its labels and the origins of its objects."""
+def with_neighbours(blocks: Grid, lanes: int) -> Grid:
+    """A coarser grid, of groups of at most `lanes` neighbouring blocks: along x first, then y, z.
+
+    The blocks stay what they are: `blocks.touching(group.write)` gives those of a group.
+    """
+    factors, left = [1, 1, 1], lanes
+    for axis in (2, 1, 0):
+        factors[axis] = min(left, blocks.shape[axis])
+        left //= factors[axis]
+    group = zyx([b * f for b, f in zip(blocks.block, factors, strict=True)])
+    return Grid(blocks.total, group, blocks.context)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one block holds."""
+
+    labels: np.ndarray
+    origins: list[Any]
+    counters: dict[str, Any]
+
+
+def segment_block(group: Block, context: Context) -> Counters:
+    """Segment the blocks of a group, each with its context; write labels and origins of each."""
     settings = context.parsed(BlockwiseSettings)
     image = volume.open(context.reads["image"], voxel_size=settings.voxel_size)
-    raw = image.read(block.read)
-    counters: dict[str, Any] = {"voxels": block.write.size, "read_voxels": raw.size}
-    origins: list[Any] = []
+    kept = BlockLabels.open(context.writes["objects"], writable=True, incomplete=True)
+    blocks = list(kept.grid.touching(group.write))
+    sums: Counter[str] = Counter()
+    for block, found in zip(blocks, _segmented(blocks, image, settings, context), strict=True):
+        labels = found.labels
+        if int(labels.max(initial=0)) >= 1 << LOCAL_BITS:
+            raise BadInput(
+                f"block {block.number} has too many objects for its ids; use smaller blocks"
+            )
+        kept.write(block, labels)
+        part = tables.part(context.writes["origins"], block.number)
+        tables.write(part, _table(found.origins, block))
+        inner = labels[block.write.slices(block.read.start)]
+        sums.update(
+            voxels=block.write.size,
+            read_voxels=labels.size,
+            objects=int(len(np.unique(labels)) - (labels == 0).any()),
+            filled_voxels=int(np.count_nonzero(inner)),
+            **found.counters,
+        )
+    return dict(sums)
+
+
+def _segmented(
+    blocks: Sequence[Block], image: volume.Volume, settings: BlockwiseSettings, context: Context
+) -> list[_Found]:
+    raws = [image.read(block.read) for block in blocks]
     if settings.method == "components":
-        labels = components(raw, settings.threshold, settings.min_size)
-    elif raw.min() == raw.max():
-        labels = np.zeros(raw.shape, np.uint32)  # nothing was imaged here
-        counters["blank"] = 1
-    else:
-        labels, origins, more = _flooded(raw, image, block, settings, context)
-        counters |= more
-    if int(labels.max(initial=0)) >= 1 << LOCAL_BITS:
-        raise BadInput(f"block {block.number} has too many objects for its ids; use smaller blocks")
-    BlockLabels.open(context.writes["objects"], writable=True, incomplete=True).write(block, labels)
-    tables.write(tables.part(context.writes["origins"], block.number), _table(origins, block))
-    counters["objects"] = int(len(np.unique(labels)) - (labels == 0).any())
-    counters["filled_voxels"] = int(np.count_nonzero(labels[block.write.slices(block.read.start)]))
-    return counters
+        labels = [components(raw, settings.threshold, settings.min_size) for raw in raws]
+        return [_Found(x, [], {}) for x in labels]
+    # nothing was imaged where all is of one value
+    real = [i for i, raw in enumerate(raws) if raw.min() != raw.max()]
+    flooded = _flooded([raws[i] for i in real], [blocks[i] for i in real], image, settings, context)
+    found = dict(zip(real, flooded, strict=True))
+    blank = {"blank": 1}
+    return [
+        found.get(i) or _Found(np.zeros(raw.shape, np.uint32), [], blank)
+        for i, raw in enumerate(raws)
+    ]
 
 
 def components(values: np.ndarray, threshold: float | None, min_size: int) -> np.ndarray:
@@ -179,45 +245,77 @@ def components(values: np.ndarray, threshold: float | None, min_size: int) -> np
 
 
 def _flooded(
-    raw: np.ndarray,
+    raws: Sequence[np.ndarray],
+    blocks: Sequence[Block],
     image: volume.Volume,
-    block: Block,
     settings: BlockwiseSettings,
     context: Context,
-) -> tuple[np.ndarray, list[Any], dict[str, Any]]:
-    from petavox.ffn.flood import flood
+) -> list[_Found]:
+    from petavox.ffn.batched import LockStep
+    from petavox.ffn.flood import flood, prepared
     from petavox.stages.restrictions import restrictions
 
-    reads = context.reads
-    predict = _predictor(context.reads["model"], context.device, settings.precision)
-    canvas = flood(
-        raw,
-        predict,
-        predict.spec,
-        voxel_size=tuple(image.voxel_size),
-        settings=settings.flood,
-        seeds=settings.seeds,
-        restrictor=restrictions(
-            block.read,
-            image,
-            mask=reads.get("mask"),
-            seed_mask=reads.get("seed_mask"),
-            shift=(reads["shift_y"], reads["shift_x"]) if "shift_y" in reads else None,
-            shift_threshold=settings.shift_threshold,
-        ),
-    )
-    labels = np.maximum(canvas.segmentation, 0).astype(np.uint32)
-    counters = {"fovs": int(canvas.counters["fovs"])}
-    return labels, sorted(canvas.origins.items()), counters
+    reads, plain = context.reads, settings.lanes == 1 and settings.together == LaneSettings()
+    canvases, predict = [], None
+    for raw, block in zip(raws, blocks, strict=True):
+        predict = _predictor(reads["model"], context.device, settings.precision, raw)
+        canvases.append(
+            (flood if plain else prepared)(
+                raw,
+                predict,
+                predict.spec,
+                voxel_size=tuple(image.voxel_size),
+                settings=settings.flood,
+                seeds=settings.seeds,
+                restrictor=restrictions(
+                    block.read,
+                    image,
+                    mask=reads.get("mask"),
+                    seed_mask=reads.get("seed_mask"),
+                    shift=(reads["shift_y"], reads["shift_x"]) if "shift_y" in reads else None,
+                    shift_threshold=settings.shift_threshold,
+                ),
+            )
+        )
+    if predict is not None and not plain:
+        LockStep(canvases, predict, settings.together).run()
+    return [
+        _Found(
+            np.maximum(canvas.segmentation, 0).astype(np.uint32),
+            sorted(canvas.origins.items()),
+            {"fovs": int(canvas.counters["fovs"])},
+        )
+        for canvas in canvases
+    ]
+
+
+def _predictor(
+    model: str, device: str, precision: Literal["f32", "bf16", "int8"], raw: np.ndarray
+) -> Any:
+    from petavox.ffn.devices import device_of
+    from petavox.ffn.flood import normalised
+    from petavox.ffn.predictor import Predictor
+
+    if precision != "int8":
+        return _loaded(model, device, precision)
+    read = _model(model)
+    sample = normalised(raw, read.spec)
+    return Predictor(read, device=device_of(device), precision="int8", sample=sample)
 
 
 @functools.lru_cache(maxsize=1)
-def _predictor(model: str, device: str, precision: Literal["f32", "bf16"]) -> Any:
+def _loaded(model: str, device: str, precision: Literal["f32", "bf16"]) -> Any:
     from petavox.ffn.devices import device_of
-    from petavox.ffn.model import load_model
     from petavox.ffn.predictor import Predictor
 
-    return Predictor(load_model(model), device=device_of(device), precision=precision)
+    return Predictor(_model(model), device=device_of(device), precision=precision)
+
+
+@functools.lru_cache(maxsize=1)
+def _model(path: str) -> Any:
+    from petavox.ffn.model import load_model
+
+    return load_model(path)
 
 
 def _table(origins: list[Any], block: Block) -> dict[str, np.ndarray]:

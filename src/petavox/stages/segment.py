@@ -24,7 +24,7 @@ from petavox.blocks.plan import memory_available
 from petavox.errors import AlreadyExists, BadInput
 from petavox.ffn.canvas import Canvas
 from petavox.ffn.devices import device_of, fastest_precision, step_seconds
-from petavox.ffn.flood import SeedSettings, flood
+from petavox.ffn.flood import SeedSettings, flood, normalised
 from petavox.ffn.growth import FloodSettings, Growth
 from petavox.ffn.model import Model, load_model
 from petavox.ffn.predictor import Predictor
@@ -52,8 +52,9 @@ class SegmentSettings(Settings):
     flood: FloodSettings = Field(default_factory=FloodSettings)
     seeds: SeedSettings = Field(default_factory=SeedSettings)
     device: str = "auto"
-    precision: Literal["auto", "f32", "bf16"] = "auto"
-    """auto: bf16 where a short measurement finds it faster here."""
+    precision: Literal["auto", "f32", "bf16", "int8"] = "auto"
+    """auto: bf16 where a short measurement finds it faster here. int8: processors only, never
+    chosen by itself."""
     mask: str | None = None
     """Volume, nonzero where no field of view may be centred."""
     seed_mask: str | None = None
@@ -116,7 +117,8 @@ def segment(
             else settings.precision
         )
         write_json(work / "request.json", request | {"precision": precision})
-        predict = Timed(Predictor(loaded, device=device, precision=precision))
+        sample = normalised(raw, loaded.spec) if precision == "int8" else None
+        predict = Timed(Predictor(loaded, device=device, precision=precision, sample=sample))
         bare = step_seconds(predict.predictor)
         started = time.perf_counter()
         watcher = _Watcher(work / "checkpoint.npz", settings.checkpoint_every, raw.size, quiet)
