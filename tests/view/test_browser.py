@@ -153,9 +153,9 @@ def test_data_that_cannot_be_read_are_an_error_not_a_picture(pair, chromium):
     with Server(config=BARE) as server:
         source = Source(f"precomputed://{server.add(Torn([image], labels=False))}")
         scene = Scene([ImageLayer("torn", [source])], BOX, image.voxel_size, size=WINDOW)
-        page, failures = server.page(scene.fragment()), server.failures
+        page = server.page(scene.fragment())
         with pytest.raises(WorkFailed, match="the disk is gone"):
-            browser.screenshot(page, size=WINDOW, layers=["torn"], failures=failures)
+            browser.screenshot(page, size=WINDOW, layers=["torn"], server=server)
 
 
 def test_without_a_browser_it_serves_until_stopped(pair):

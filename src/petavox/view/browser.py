@@ -22,7 +22,7 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from petavox.errors import MissingExtra, WorkFailed
 
@@ -41,10 +41,21 @@ FLAGS = (
     "--remote-debugging-port=0",
 )
 
+LONGEST = 10
+"""Times `timeout` that a page may take in all."""
+
+
+class Serving(Protocol):
+    """What a server of pages knows of itself."""
+
+    failures: list[str]
+    served: int
+
+
 # what the page says of itself: the layers, and whether all that is visible has been drawn
 _STATUS = """(() => {
   const viewer = window.viewer;
-  if (!viewer) return JSON.stringify({ready: false, layers: []});
+  if (!viewer) return JSON.stringify({ready: false, layers: [], lost: false});
   const layers = viewer.layerManager.managedLayers.map(managed => {
     const errors = [];
     for (const source of managed.layer?.dataSources ?? []) {
@@ -53,7 +64,8 @@ _STATUS = """(() => {
     }
     return {name: managed.name, ready: managed.isReady(), errors};
   });
-  return JSON.stringify({ready: viewer.isReady(), layers});
+  const lost = viewer.display?.gl?.isContextLost() ?? false;
+  return JSON.stringify({ready: viewer.isReady(), layers, lost});
 })()"""
 
 
@@ -78,14 +90,16 @@ def screenshot(
     size: tuple[int, int],
     layers: Sequence[str],
     timeout: float = 120.0,
-    failures: Sequence[str] = (),
+    server: Serving | None = None,
 ) -> bytes:
     """The page at `url` as PNG, once Neuroglancer has drawn it.
 
     size: pixels, width and height.  layers: names that must be there.
-    failures: a list that the server of the page appends to when it cannot serve something; such
-    as `Server.failures`.
-    Raises WorkFailed if a layer cannot be loaded, or not within `timeout` seconds.
+    timeout: seconds without any progress; progress is a layer that gets ready, or something more
+    that the page fetched from `server`.  So a slow machine that gets on is waited for (up to
+    LONGEST times as long), and a page that hangs is not.
+    server: who serves the page's data; what it could not serve is an error at once.
+    Raises WorkFailed if a layer cannot be loaded, or nothing happens for `timeout` seconds.
     """
     program = chromium()
     with tempfile.TemporaryDirectory(
@@ -100,7 +114,7 @@ def screenshot(
             )  # fmt: skip
         try:
             port = _port(process, Path(home), log, timeout)
-            return asyncio.run(_take(port, url, size, _Wanted(list(layers), timeout, failures)))
+            return asyncio.run(_take(port, url, size, _Wanted(list(layers), timeout, server)))
         finally:
             _end(process)
 
@@ -135,7 +149,7 @@ class _Wanted:
 
     layers: list[str]
     timeout: float
-    failures: Sequence[str]
+    server: Serving | None
 
 
 class _Refused(WorkFailed):
@@ -178,9 +192,12 @@ async def _take(port: int, url: str, size: tuple[int, int], wanted: _Wanted) -> 
     socket = await websocket_connect(await _first_page(port), max_message_size=2**30)
     try:
         work = _picture(_Page(socket), url, size, wanted)
-        return await asyncio.wait_for(work, wanted.timeout + 30)
+        return await asyncio.wait_for(work, LONGEST * wanted.timeout)
     except TimeoutError:
-        raise WorkFailed(f"Chromium gave no picture within {wanted.timeout:g} s.") from None
+        raise WorkFailed(
+            f"Chromium gave no picture within {LONGEST * wanted.timeout:g} s. A larger --timeout, "
+            "a smaller --size or fewer objects may help."
+        ) from None
     finally:
         socket.close()
 
@@ -213,19 +230,26 @@ async def _picture(page: _Page, url: str, size: tuple[int, int], wanted: _Wanted
 
 async def _ready(page: _Page, wanted: _Wanted) -> None:
     """Wait until all layers are there and drawn, and stay so for two more frames."""
-    until = time.monotonic() + wanted.timeout
-    calm = 0
+    calm, known, since = 0, "", time.monotonic()
     status: dict[str, Any] = {"ready": False, "layers": []}
-    while time.monotonic() < until:
+    while time.monotonic() < since + wanted.timeout:
         # between two pages there is nothing to ask
         with contextlib.suppress(_Refused):
             status = json.loads(await page.evaluate(_STATUS))
-        if wanted.failures:
-            raise WorkFailed(f"some of the data cannot be read: {wanted.failures[0]}")
+        if wanted.server is not None and wanted.server.failures:
+            raise WorkFailed(f"some of the data cannot be read: {wanted.server.failures[0]}")
         broken = {str(x["name"]): x["errors"][0] for x in status["layers"] if x["errors"]}
         if broken:
             name, reason = next(iter(broken.items()))
             raise WorkFailed(f"Neuroglancer cannot load the layer '{name}': {reason}")
+        if status.get("lost"):
+            raise WorkFailed(
+                "the browser lost its graphics, most likely for want of memory: show fewer "
+                "objects (--select), or a smaller --size."
+            )
+        served = wanted.server.served if wanted.server is not None else 0
+        if known != (known := f"{status} {served}"):
+            since = time.monotonic()
         present = {x["name"] for x in status["layers"]} >= set(wanted.layers)
         calm = calm + 1 if present and status["ready"] else 0
         if calm >= 3:
@@ -237,6 +261,6 @@ async def _ready(page: _Page, wanted: _Wanted) -> None:
         set(wanted.layers) - {x["name"] for x in status["layers"]}
     )
     raise WorkFailed(
-        f"Neuroglancer was not ready after {wanted.timeout:g} s; waiting for: "
+        f"Neuroglancer did not get on for {wanted.timeout:g} s; waiting for: "
         f"{', '.join(map(str, waiting)) or 'its window'}. A larger --timeout may help."
     )

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from petavox.space import Box, VoxelSize, Zyx, zyx
+from petavox.space import Box, Grid, VoxelSize, Zyx, zyx
 from petavox.volume import Kind, Volume
 
 CHUNK = (64, 64, 64)
@@ -75,6 +75,15 @@ class VolumeChunks:
                 for i, s in enumerate(self.scales)
             ],
         }
+
+    def names(self) -> Iterator[str]:
+        """Names of `info` and of all chunks."""
+        yield "info"
+        for key, scale in enumerate(self.scales):
+            for block in Grid(scale.box, scale.chunk):
+                ends = zip(block.write.start, block.write.stop, strict=True)
+                z, y, x = (f"{a}-{b}" for a, b in ends)
+                yield f"{key}/{x}_{y}_{z}"
 
     def get(self, name: str) -> tuple[bytes, str] | None:
         """`info`, or a chunk named SCALE/x0-x1_y0-y1_z0-z1."""

@@ -3,8 +3,8 @@
 What it is: one small class per kind of layer, each turning into JSON. What it is not: the data;
 a source is a URL that somebody serves (petavox.view.server), or points held in the state itself.
 
-A new kind of layer (meshes, skeletons) is a further source of a SegmentationLayer; a new kind of
-annotation is a further entry of an AnnotationLayer.
+Meshes and skeletons are further sources of a SegmentationLayer. A few notes stand in an
+AnnotationLayer itself; many come from a source (petavox.view.annotations).
 """
 
 from __future__ import annotations
@@ -92,12 +92,14 @@ class SegmentationLayer(Layer):
     """Objects in colour; meshes and skeletons are further sources.
 
     selected: ids shown also in 3-D; while none is selected, slices show all.
-    colours: id -> "#rrggbb" instead of Neuroglancer's own.  opacity: in slices.
+    colours: id -> "#rrggbb" instead of Neuroglancer's own.  opacity: in slices.  others: opacity
+    of what is not selected.
     """
 
     selected: Sequence[int] = ()
     colours: Mapping[int, str] = field(default_factory=dict)
     opacity: float = 0.4
+    others: float = 0.0
 
     kind = "segmentation"
 
@@ -105,6 +107,8 @@ class SegmentationLayer(Layer):
         """JSON for Neuroglancer."""
         out = super().state() | {"selectedAlpha": self.opacity}
         # ids go as text: JSON numbers end at 2^53
+        if self.selected and self.others:
+            out["notSelectedAlpha"] = self.others
         if self.selected:
             out["segments"] = [str(i) for i in self.selected]
         if self.colours:
@@ -114,21 +118,31 @@ class SegmentationLayer(Layer):
 
 @dataclass(frozen=True)
 class AnnotationLayer(Layer):
-    """Points and lines held in the state.
+    """Points, lines and boxes: those of its sources, or held in the state itself.
 
     points: (place, text) each; lines: (place, place, text) each; places in nm, zyx, a voxel of
     n nm at index i covering [i n, (i + 1) n).
+    shader: how those of a source are drawn, in Neuroglancer's language.
+    objects: relation of the source -> name of the layer of its ids.
     """
 
     points: Sequence[tuple[Sequence[float], str]] = ()
     lines: Sequence[tuple[Sequence[float], Sequence[float], str]] = ()
     colour: str = "#ffff00"
+    shader: str = ""
+    objects: Mapping[str, str] = field(default_factory=dict)
 
     kind = "annotation"
 
     def state(self) -> dict[str, Any]:
         """JSON for Neuroglancer."""
-        out = super().state()
+        out = super().state() | {"annotationColor": self.colour}
+        if self.shader:
+            out["shader"] = self.shader
+        if self.objects:
+            out["linkedSegmentationLayer"] = dict(self.objects)
+        if self.sources and not (self.points or self.lines):
+            return out
         nm = {"outputDimensions": {axis: [1e-9, "m"] for axis in "xyz"}}
         out["source"] = [*out.get("source", []), {"url": "local://annotations", "transform": nm}]
         notes: list[dict[str, Any]] = [
@@ -140,7 +154,7 @@ class AnnotationLayer(Layer):
             | {"description": text}
             for i, (a, b, text) in enumerate(self.lines)
         ]
-        return out | {"annotations": notes, "annotationColor": self.colour}
+        return out | {"annotations": notes}
 
 
 def dimensions(voxel_size: VoxelSize, axes: str = "xyz") -> dict[str, Any]:

@@ -8,6 +8,7 @@ every address holds a secret, so that no other page in the browser can guess it.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import logging
@@ -16,7 +17,7 @@ import re
 import secrets
 import threading
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,11 +31,15 @@ log = logging.getLogger("petavox")
 TYPES = {".js": "text/javascript", ".wasm": "application/wasm", ".map": "application/json"}
 
 
-class Chunks(Protocol):
-    """Something that answers by name, such as a volume cut into chunks; None: not there."""
+class Files(Protocol):
+    """Files made on demand, such as the chunks of a volume."""
 
     def get(self, name: str) -> tuple[bytes, str] | None:
-        """Body and content type of a name below the source's address."""
+        """Body and content type of a name below the source's address; None: not there."""
+        ...
+
+    def names(self) -> Iterator[str]:
+        """All names, for whoever writes the files down."""
         ...
 
 
@@ -51,10 +56,21 @@ def client_folder() -> Path:
     )
 
 
+def client_licence() -> Path | None:
+    """The licence of the client (Apache-2.0), as its package brings it."""
+    try:
+        files = importlib.metadata.files("neuroglancer") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    found = next((f for f in files if f.name == "LICENSE"), None)
+    return Path(str(found.locate())) if found is not None else None
+
+
 class Server:
     """Serves until closed. Use as a context, or call `close`.
 
     port: 0 takes a free one.  config: what the client is told about its controls.
+    failures: what could not be served.  served: requests answered so far.
     """
 
     def __init__(self, *, port: int = 0, config: Mapping[str, Any] | None = None) -> None:
@@ -62,8 +78,9 @@ class Server:
         self.config = dict(config or {})
         self.token = secrets.token_urlsafe(12)
         self.failures: list[str] = []
+        self.served = 0
         self.stopped = threading.Event()
-        self._sources: list[Path | Chunks] = []
+        self._sources: list[Path | Files] = []
         try:
             self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         except (OSError, OverflowError) as e:
@@ -88,7 +105,7 @@ class Server:
         """http://127.0.0.1:PORT."""
         return f"http://127.0.0.1:{self._http.server_address[1]}"
 
-    def add(self, source: Path | Chunks) -> str:
+    def add(self, source: Path | Files) -> str:
         """Serve a folder, or chunks made on demand; gives its address."""
         self._sources.append(source)
         return f"{self.address}/data/{self.token}/{len(self._sources) - 1}"
@@ -168,6 +185,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 log.warning("a chunk could not be served: %s", e)
                 self._send(HTTPStatus.INTERNAL_SERVER_ERROR, str(e).encode(), "text/plain")
                 return
+            server.served += 1
             if found is None:
                 self._send(HTTPStatus.NOT_FOUND, b"", "text/plain")
             else:

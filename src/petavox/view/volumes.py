@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from petavox.space import Box
 from petavox.view.chunks import VolumeChunks, is_labels
 from petavox.view.layers import ImageLayer, Layer, SegmentationLayer, Source
 from petavox.view.scene import Scene
-from petavox.view.server import Server
+from petavox.view.server import Files
 from petavox.volume import Volume, state
 from petavox.volume.places import is_url
 
@@ -33,11 +34,17 @@ OBJECTS = ("neuroglancer_multilod_draco", "neuroglancer_legacy_mesh", "neuroglan
 """What the info of a folder of meshes or skeletons calls itself."""
 
 
+LARGEST = 12
+"""Objects shown in 3-D where none are named."""
+
+
 @dataclass(frozen=True)
 class Shown:
     """A volume to show, and whether as labels.
 
     objects: folders of meshes or skeletons of the labels.  selected: ids shown in 3-D.
+    others: opacity in slices of labels that are not selected.  name: of the layer; default: one
+    from the path.
     """
 
     volume: Volume
@@ -45,6 +52,9 @@ class Shown:
     given_size: bool = False
     objects: Sequence[Path] = ()
     selected: Sequence[int] = ()
+    others: float = 0.0
+    name: str = ""
+    visible: bool = True
 
 
 def opened(
@@ -76,8 +86,30 @@ def opened(
         if not shown or not shown[-1].labels:
             what = folders[0] if folders else "--select"
             raise BadInput(f"{what} needs the labels that its objects belong to: give them too.")
-        shown[-1] = replace(shown[-1], objects=folders, selected=selected)
+        shown[-1] = with_objects(shown[-1], folders, selected)
     return shown
+
+
+def with_objects(one: Shown, folders: Sequence[Path], selected: Sequence[int] = ()) -> Shown:
+    """Labels with their meshes and skeletons; without a selection the largest are shown in 3-D."""
+    if selected:
+        return replace(one, objects=folders, selected=selected)
+    return replace(one, objects=folders, selected=largest(folders), others=0.2)
+
+
+def largest(folders: Sequence[Path], most: int = LARGEST) -> list[int]:
+    """Ids of the largest objects that have a mesh or a skeleton, by the tables beside them."""
+    import pyarrow.parquet as pq
+
+    for name, column in (("meshes.parquet", "volume_nm3"), ("skeletons.parquet", "cable_nm")):
+        for folder in folders:
+            file = folder / name
+            if file.is_file() and {"id", column} <= set(pq.read_schema(file).names):
+                table = pq.read_table(file, columns=["id", column])
+                ids, size = table["id"].to_numpy(), table[column].to_numpy()
+                order = np.lexsort((ids, -np.nan_to_num(size)))[:most]
+                return [int(i) for i in ids[order]]
+    return []
 
 
 def is_objects(path: str) -> bool:
@@ -93,23 +125,37 @@ def is_objects(path: str) -> bool:
     return kind in OBJECTS
 
 
-def layers(shown: Sequence[Shown], server: Server) -> list[Layer]:
+class Host(Protocol):
+    """Something that takes data to be shown, and says at which address they will be."""
+
+    def add(self, source: Path | Files) -> str:
+        """Take a folder, or files made on demand."""
+        ...
+
+
+def layers(shown: Sequence[Shown], server: Host) -> list[Layer]:
     """A layer for each volume, its data added to the server."""
-    names = _names([s.volume.path for s in shown])
+    names = _names([s.name or s.volume.path for s in shown])
     out: list[Layer] = []
     for name, one in zip(names, shown, strict=True):
         source = _source(one, server)
         if one.labels:
             more = [Source(f"precomputed://{server.add(folder)}") for folder in one.objects]
-            out.append(SegmentationLayer(name, [source, *more], selected=one.selected))
+            how: dict[str, Any] = {
+                "selected": one.selected,
+                "others": one.others,
+                "visible": one.visible,
+            }
+            out.append(SegmentationLayer(name, [source, *more], **how))
         else:
-            out.append(ImageLayer(name, [source], bounds=_bounds(one.volume)))
+            bounds = _bounds(one.volume)
+            out.append(ImageLayer(name, [source], bounds=bounds, visible=one.visible))
     return out
 
 
 def scene(
     shown: Sequence[Shown],
-    server: Server,
+    server: Host,
     *,
     layout: str = "4panel",
     at: tuple[float, float, float] | None = None,
@@ -117,7 +163,7 @@ def scene(
     more: Sequence[Layer] = (),
 ) -> Scene:
     """The scene of these volumes; `more` layers come on top. It fits the first volume."""
-    first = shown[0].volume
+    first = next(s for s in shown if s.visible).volume
     return Scene(
         [*layers(shown, server), *more],
         first.box,
@@ -128,7 +174,7 @@ def scene(
     )
 
 
-def _source(one: Shown, server: Server) -> Source:
+def _source(one: Shown, server: Host) -> Source:
     volume = one.volume
     if _as_files(one):
         address = server.add(Path(volume.path))
