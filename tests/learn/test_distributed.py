@@ -58,6 +58,13 @@ def test_place_from_the_environment_of_a_launcher(environment, expected):
     assert place_in(environment) == expected
 
 
+def test_ranks_on_one_node_need_no_address():
+    given = {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}
+    assert place_in(given) == Place(1, 2, 1, "mpiexec")
+    with pytest.raises(BadInput, match="MASTER_ADDR"):
+        place_in(given | {"PMI_SIZE": "4"})
+
+
 def test_impossible_places_are_refused():
     with pytest.raises(BadInput, match="MASTER_ADDR"):
         place_in({"PMI_RANK": "0", "PMI_SIZE": "2"})

@@ -258,9 +258,12 @@ class Trainer:
             )
         if self.place.ranks > 1:
             dist.barrier()
+        folder = None
         if self.place.leads:
-            return training_state.publish(root, self.step_number, keep)
-        return None
+            folder = training_state.publish(root, self.step_number, keep)
+        if self.place.ranks > 1:
+            dist.barrier()  # or a quick rank could begin the next one while this one is renamed
+        return folder
 
     def restore(self, folder: Path) -> dict[str, Any]:
         """Take up a checkpoint; returns its facts.

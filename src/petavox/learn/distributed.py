@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import datetime
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,22 +23,25 @@ from torch import distributed as dist
 
 from petavox.errors import BadInput, WorkFailed
 
-# (launcher, rank, ranks, rank on this node); the first whose rank and ranks are set is taken
+# (launcher, rank, ranks, rank on this node, ranks on this node); the first whose rank and ranks are
+# set is taken
 _LAUNCHERS = (
-    ("torchrun", ("RANK",), ("WORLD_SIZE",), ("LOCAL_RANK",)),
+    ("torchrun", ("RANK",), ("WORLD_SIZE",), ("LOCAL_RANK",), ("LOCAL_WORLD_SIZE",)),
     (
         "mpiexec",
         ("PMI_RANK", "PMIX_RANK"),
         ("PMI_SIZE",),
         ("PALS_LOCAL_RANKID", "MPI_LOCALRANKID", "PMI_LOCAL_RANK"),
+        ("MPI_LOCALNRANKS",),
     ),
     (
         "mpiexec (Open MPI)",
         ("OMPI_COMM_WORLD_RANK",),
         ("OMPI_COMM_WORLD_SIZE",),
         ("OMPI_COMM_WORLD_LOCAL_RANK",),
+        ("OMPI_COMM_WORLD_LOCAL_SIZE",),
     ),
-    ("srun", ("SLURM_PROCID",), ("SLURM_NTASKS",), ("SLURM_LOCALID",)),
+    ("srun", ("SLURM_PROCID",), ("SLURM_NTASKS",), ("SLURM_LOCALID",), ()),
 )
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
 """Kind of device -> how its ranks speak."""
@@ -60,8 +65,8 @@ class Place:
 def place_in(environment: Mapping[str, str]) -> Place:
     """The place of a process, from its environment variables.
 
-    Raises BadInput if a launcher's variables contradict one another, or if there are several
-    ranks and no MASTER_ADDR.
+    Raises BadInput if a launcher's variables contradict one another, or if ranks are on several
+    nodes, or may be, and there is no MASTER_ADDR.
     """
 
     def first(names: tuple[str, ...]) -> int | None:
@@ -71,7 +76,7 @@ def place_in(environment: Mapping[str, str]) -> Place:
         except ValueError:
             raise BadInput(f"environment variable {names[0]} is '{given}', not a number.") from None
 
-    for launcher, rank_names, ranks_names, local_names in _LAUNCHERS:
+    for launcher, rank_names, ranks_names, local_names, here_names in _LAUNCHERS:
         rank, ranks = first(rank_names), first(ranks_names)
         if rank is None or ranks is None:
             continue
@@ -79,7 +84,9 @@ def place_in(environment: Mapping[str, str]) -> Place:
             continue  # an allocation, but not started by srun: one process
         if not 0 <= rank < ranks:
             raise BadInput(f"{launcher} gives rank {rank} of {ranks}; ranks are 0 to {ranks - 1}.")
-        if ranks > 1 and not environment.get("MASTER_ADDR"):
+        # on one node all ranks meet at this host, unless told otherwise
+        one_node = ranks == 1 or first(here_names) == ranks
+        if not one_node and not environment.get("MASTER_ADDR"):
             raise BadInput(
                 f"{launcher} started {ranks} ranks, but MASTER_ADDR is not set: export the name of "
                 "the first node (job scripts by `petavox train --write-job` do)."
@@ -129,6 +136,7 @@ def joined(
         yield
         return
     name = kind.partition(":")[0]
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", "29531")
     where = address or f"tcp://{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
@@ -154,8 +162,19 @@ def joined(
 def losses_told(place: Place, resume: str) -> Iterator[None]:
     """Turn the failure that a lost rank causes in the others into one clear sentence.
 
-    resume: what to do, such as a command line.
+    The others notice by a broken connection, or are ended by their launcher (SIGTERM), whichever
+    comes first. resume: what to do, such as a command line.
     """
+
+    def ended(signal_number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the way out is short
+        raise WorkFailed(
+            f"rank {place.rank} of {place.ranks} was ended by its launcher: another rank was lost, "
+            f"or the job was stopped. The last checkpoint is whole; {resume}."
+        )
+
+    handles = place.ranks > 1 and threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, ended) if handles else None
     try:
         yield
     except (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError) as e:
@@ -164,12 +183,18 @@ def losses_told(place: Place, resume: str) -> Iterator[None]:
         if place.ranks > 1 and any(s in str(e) for s in _SIGNS):
             raise _lost(place, resume, e) from None
         raise
+    finally:
+        # where a rank was lost the launcher may still follow: it must not cut off the sentence
+        if handles and signal.getsignal(signal.SIGTERM) is ended:
+            signal.signal(signal.SIGTERM, before)
 
 
 _SIGNS = ("gloo", "Gloo", "NCCL", "ProcessGroup", "Connection closed", "Connection reset")
 
 
 def _lost(place: Place, resume: str, error: Exception) -> WorkFailed:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     said = " ".join(str(error).split())[:160]
     return WorkFailed(
         f"a rank was lost: rank {place.rank} of {place.ranks} no longer reaches the others "
