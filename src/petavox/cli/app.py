@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "why": ("why", "Show what made one object: seeds, scores, merges, edits."),
     "mesh": ("mesh", "Make the surfaces of all objects, in levels of detail."),
     "skeletonize": ("skeletonize", "Make the skeletons of all objects, with radius."),
+    "synapses": ("synapses", "Find synapses and their partners; mitochondria."),
     "connectome": ("connectome", "Tables and graph of neurons and synapses; queries."),
     "score": ("score", "Score a segmentation against a truth."),
     "status": ("status", "Show where a run stands, block by block."),

@@ -40,7 +40,9 @@ def train(
         Path | None, typer.Option(help="Write a job script here instead of training.")
     ] = None,
 ) -> Figures:
-    """Train a flood-filling network; under torchrun, mpiexec or srun, one rank of many.
+    """Train a network; under torchrun, mpiexec or srun, one rank of many.
+
+    A flood-filling network, or with `kind: synapses` in the settings one that sees synapses.
 
     Example: petavox train train.yaml --out training
 
@@ -56,6 +58,15 @@ def train(
         "trainer.precision": precision,
         "trainer.tiles_per_device": tiles_per_device,
     }
+    if stage.kind_of(settings) == "synapses":
+        from petavox.stages import synapses_train
+
+        if write_job is not None:
+            raise BadInput("--write-job is for flood-filling networks; start this one by torchrun.")
+        values = stage.changed(settings, changes)
+        return synapses_train.train(
+            values, out, where=str(settings), base=settings.parent, init=init, resume=resume
+        )
     read = stage.read_settings(settings, changes)
     if write_job is not None:
         from petavox.provenance import write_atomically

@@ -15,7 +15,7 @@ import math
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -85,6 +85,8 @@ class ValidationSettings(VolumeSettings):
 class TrainSettings(Settings):
     """A training."""
 
+    kind: Literal["ffn"] = "ffn"
+    """`synapses` is another training: petavox.stages.synapses_train."""
     model: ModelSpec | None = None
     """Geometry and normalisation; left out with --init, which brings its own."""
     volumes: list[TrainingVolume] = Field(min_length=1)
@@ -99,6 +101,11 @@ class TrainSettings(Settings):
 
 def read_settings(path: str | Path, changes: dict[str, Any] | None = None) -> TrainSettings:
     """The settings in a file; `changes` replace keys, dotted (None: leave as it is)."""
+    return parse(TrainSettings, changed(path, changes), str(path))
+
+
+def changed(path: str | Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The values in a file of settings, with some replaced; see `read_settings`."""
     values = read_yaml_mapping(path)
     for key, value in (changes or {}).items():
         if value is not None:
@@ -107,7 +114,18 @@ def read_settings(path: str | Path, changes: dict[str, Any] | None = None) -> Tr
             for part in above:
                 here = here.setdefault(part, {})
             here[name] = value
-    return parse(TrainSettings, values, str(path))
+    return values
+
+
+def kind_of(path: str | Path) -> str:
+    """Which network a file of settings is for: "synapses", or "ffn" where it does not say.
+
+    Raises BadInput for another kind.
+    """
+    kind = read_yaml_mapping(path).get("kind", "ffn")
+    if kind not in ("ffn", "synapses"):
+        raise BadInput(f"kind in {path} is '{kind}': it must be ffn or synapses.")
+    return str(kind)
 
 
 def train(

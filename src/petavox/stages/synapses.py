@@ -1,0 +1,305 @@
+"""Synapses: an image and a segmentation to clefts, partners and mitochondria, block by block.
+
+    petavox synapses IMAGE SEGMENTATION OUT --model MODEL
+
+    predict     each block: the network; one volume of probabilities for each class
+    fragments   each block: components of the thresholded class, and their figures
+    links       each block: which of its fragments touch a neighbour's
+    (driver)    components of links: small ones left out, the smallest id for all
+    objects     each block: fragments renamed to their components
+    partners    each block: the clefts that begin in it, with the segmentation
+
+What it is: the joints of petavox.synapse to volumes, and OUT's folder. What it is not: the science;
+or training (petavox.stages.synapses_train). Ids, figures and partners do not depend on the blocks.
+
+    OUT/synapses.parquet              one row a synapse and partner (petavox.neuron.tables.SYNAPSES)
+    OUT/clefts.zarr                   uint64, a voxel's synapse
+    OUT/mitochondria.zarr             uint64, a voxel's mitochondrion, if the model has the class
+    OUT/predictions/CLASS.zarr        uint8, probability times 255
+    OUT/work/                         tables of blocks, from which the same command goes on
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from petavox import provenance, volume
+from petavox.blocks import Limits
+from petavox.blocks.engines import Engine
+from petavox.blocks.ledger import Ledger
+from petavox.blocks.task import Context, Costs, Counters
+from petavox.errors import AlreadyExists, BadInput
+from petavox.neuron.tables import SYNAPSES
+from petavox.settings import BoxSetting, NmSetting, Settings, ZyxSetting
+from petavox.space import Block, Box, Grid, VoxelSize, Zyx
+from petavox.stages import tables
+from petavox.stages.stage import Stage, run_stage
+from petavox.stages.synapses_objects import ObjectSettings, empty, make_objects
+from petavox.stages.synapses_partners import AssignPartners, AssignSettings
+from petavox.synapse.apply import SynapsePredictor, read_box
+from petavox.synapse.model import SynapseSpec, load_model, load_spec
+from petavox.synapse.partners import PartnerSettings
+from petavox.volume import state
+
+TABLE = "synapses.parquet"
+OBJECTS = {"cleft": "clefts.zarr", "mitochondria": "mitochondria.zarr"}
+"""Classes whose components become labels, and their volumes."""
+
+
+class PredictSettings(Settings):
+    """How the network is applied."""
+
+    block: ZyxSetting = (128, 128, 128)
+    """Voxels of one piece of work; whole strides of the model."""
+    box: BoxSetting | None = None
+    """Voxels to look at; None: all of the image."""
+    voxel_size: NmSetting | None = None
+    """nm, zyx; only for images that do not say."""
+    any_voxel_size: bool = False
+    """Use the model on voxels of another size than it was trained on."""
+    precision: Literal["f32", "bf16"] = "f32"
+
+
+class SynapseSettings(PredictSettings):
+    """How synapses are found."""
+
+    threshold: float = Field(0.5, gt=0, lt=1)
+    """Probability from which a voxel is of a cleft, or of a mitochondrion."""
+    min_cleft_nm3: float = Field(100_000.0, ge=0)
+    """Smaller clefts are left out."""
+    min_score: float = Field(0.0, ge=0, lt=1)
+    """Clefts with a lower mean probability are left out."""
+    min_mitochondrion_nm3: float = Field(1_000_000.0, ge=0)
+    partners: PartnerSettings = PartnerSettings()
+    pyramid: bool = True
+    """Coarser levels of the labels, for viewers."""
+
+
+def _image(path: str | Path, settings: PredictSettings) -> volume.Volume:
+    return volume.open(path, voxel_size=settings.voxel_size)
+
+
+def _total(image: volume.Volume, settings: PredictSettings) -> Box:
+    if settings.box is None:
+        return image.box
+    if not image.box.contains(settings.box):
+        raise BadInput(f"box {settings.box} leaves the image {image.path}: {image.box}.")
+    return settings.box
+
+
+# -- predict ---------------------------------------------------------------------------------
+
+
+class Predict(Stage):
+    """reads: image, model.  writes: one volume for each class of the model, by its name."""
+
+    name = "synapses-predict"
+    function = "petavox.stages.synapses:predict_block"
+    code = ("petavox.synapse.apply", "petavox.synapse.network", "petavox.synapse.model")
+    settings: PredictSettings
+
+    def grid(self) -> Grid:
+        """Blocks with the surroundings that the network sees."""
+        image, spec = _image(self.reads["image"], self.settings), load_spec(self.reads["model"])
+        if any(b % s for b, s in zip(self.settings.block, spec.stride, strict=True)):
+            raise BadInput(
+                f"block is {self.settings.block}, but the model coarsens by {spec.stride}: make "
+                "each side a multiple of that."
+            )
+        _require_voxel_size(image, spec, self.settings)
+        return Grid(_total(image, self.settings), self.settings.block, spec.reach)
+
+    def create(self) -> None:
+        """The empty volumes."""
+        size = _image(self.reads["image"], self.settings).voxel_size
+        for path in self.writes.values():
+            empty(path, self.grid(), size, np.uint8, "image")
+
+    def costs(self) -> Costs:
+        """The image, and the network's maps at the finest level."""
+        grid, spec = self.grid(), load_spec(self.reads["model"])
+        n = math.prod(b + 2 * c for b, c in zip(grid.block, grid.context, strict=True))
+        return Costs(
+            memory_bytes=n * (16 * max(spec.features) // 2 + 16 * spec.features[0] + 16)
+            + (400 << 20),
+            read_bytes=2 * n,
+            write_bytes=math.prod(grid.block) * len(self.writes),
+            files=len(self.writes),
+        )
+
+
+def predict_block(block: Block, context: Context) -> Counters:
+    """Probabilities of one block."""
+    settings = context.parsed(PredictSettings)
+    predictor = _predictor(context.reads["model"], context.device, settings.precision)
+    image = _image(context.reads["image"], settings)
+    read = read_box(block.write, block.total, predictor.spec)
+    said = predictor(image.read(read))
+    here = (slice(None), *block.write.slices(read.start))
+    counters = {"voxels": block.write.size, "voxels_read": read.size}
+    for name, values in zip(predictor.spec.classes, said[here], strict=True):
+        out = volume.open(context.writes[name], writable=True, incomplete=True)
+        out.write(block.write, values)
+        counters[f"{name}_voxels"] = int(np.count_nonzero(values > 127))
+    return counters
+
+
+@functools.lru_cache(maxsize=1)
+def _predictor(model: str, device: str, precision: Literal["f32", "bf16"]) -> SynapsePredictor:
+    return SynapsePredictor(load_model(model), device=device, precision=precision)
+
+
+def _require_voxel_size(image: volume.Volume, spec: SynapseSpec, settings: PredictSettings) -> None:
+    if spec.voxel_size is None or settings.any_voxel_size:
+        return
+    for own, asked in zip(image.voxel_size, spec.voxel_size, strict=True):
+        if not 0.8 <= own / asked <= 1.25:
+            raise BadInput(
+                f"{image.path} has voxels of {image.voxel_size}, the model was trained on "
+                f"{VoxelSize.of(spec.voxel_size)}: use another level of the image or another "
+                "model, or set any_voxel_size: true."
+            )
+
+
+# -- the driver ------------------------------------------------------------------------------
+
+
+def find_synapses(
+    image: str | Path,
+    segmentation: str | Path | None,
+    out: str | Path,
+    *,
+    model: str | Path,
+    ledger: Ledger,
+    settings: SynapseSettings | None = None,
+    engine: Engine | None = None,
+    limits: Limits | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Find the synapses of an image, and their partners in a segmentation; returns figures.
+
+    segmentation: None, or with a model that has no sides: clefts alone, pre and post are 0.
+    Goes on where an earlier call with the same `out` ended; with another segmentation only the
+    partners are found anew. Raises AlreadyExists if `out` is something else's.
+    """
+    began = time.monotonic()
+    out, settings = Path(out), settings or SynapseSettings()
+    spec = load_spec(model)
+    _require_room(out, ledger, overwrite)
+    if segmentation is not None and "pre" not in spec.classes:
+        raise BadInput(
+            f"model {model} knows no pre and post sides, so it cannot assign partners: leave the "
+            "segmentation out, or use a model with these classes."
+        )
+    how: dict[str, Any] = {
+        "ledger": ledger, "engine": engine, "limits": limits, "overwrite": True, **options,
+    }  # fmt: skip
+    said: dict[str, Path] = {c: out / "predictions" / f"{c}.zarr" for c in spec.classes}
+    asked = PredictSettings(**{k: getattr(settings, k) for k in PredictSettings.model_fields})
+    predict = Predict(asked, reads={"image": image, "model": model}, writes=said)
+    predict.grid()
+    out.mkdir(parents=True, exist_ok=True)
+    state.begin(out, stage="synapses")
+    run_stage(predict, **how)
+    figures: dict[str, Any] = {}
+    keys = {}
+    of = ObjectSettings(
+        block=settings.block, threshold=settings.threshold, pyramid=settings.pyramid
+    )
+    voxel = _image(image, asked).voxel_size.volume
+    least = {"cleft": settings.min_cleft_nm3, "mitochondria": settings.min_mitochondrion_nm3}
+    for name, file in OBJECTS.items():
+        if name in spec.classes:
+            keys[name], figures[file.removesuffix(".zarr")] = make_objects(
+                name,
+                said[name],
+                out / "work" / name,
+                out / file,
+                of,
+                min_voxels=max(1, math.ceil(least[name] / voxel)),
+                min_score=settings.min_score if name == "cleft" else 0.0,
+                **how,
+            )
+    figures |= _assigned(segmentation, said, out, keys["cleft"], settings, how)
+    seconds = time.monotonic() - began
+    record = provenance.record(
+        "synapses",
+        settings=settings,
+        inputs={"image": str(image), "segmentation": str(segmentation), "model": str(model)},
+        counters=figures,
+        seconds=seconds,
+    )
+    state.finish(out, record)
+    return figures | {"seconds": round(seconds, 2)}
+
+
+def _require_room(out: Path, ledger: Ledger, overwrite: bool) -> None:
+    if not out.exists() or not any(out.iterdir() if out.is_dir() else [out]):
+        return
+    ours = ledger.parts(Predict.name) is not None
+    if ours or (overwrite and (out / "predictions").is_dir()):
+        return
+    raise AlreadyExists(
+        f"{out} is there already, and not from this run; choose another name"
+        + ("." if overwrite else ", or pass --overwrite.")
+    )
+
+
+def _assigned(
+    segmentation: str | Path | None,
+    said: dict[str, Path],
+    out: Path,
+    key: str,
+    settings: SynapseSettings,
+    how: dict[str, Any],
+) -> dict[str, Any]:
+    """The table of synapses, written; figures."""
+    reads: dict[str, str | Path] = {
+        "clefts": out / OBJECTS["cleft"],
+        "whole": out / "work" / "cleft" / "whole",
+    }
+    if segmentation is not None:
+        reads |= {"pre": said["pre"], "post": said["post"], "segmentation": segmentation}
+    stage = AssignPartners(
+        AssignSettings(block=settings.block, partners=settings.partners, key=key),
+        reads=reads,
+        writes={"rows": out / "work" / "rows"},
+    )
+    run_stage(stage, **how)
+    columns: dict[str, list[np.ndarray]] = {}
+    for part in tables.parts(stage.writes["rows"], len(stage.grid())):
+        for name, values in part.items():
+            columns.setdefault(name, []).append(values)
+    rows = {n: np.concatenate(v) for n, v in columns.items()}
+    # the weakest of its three parts is a row's score
+    sides = [rows["cleft_score"]]
+    if segmentation is not None:
+        sides += [rows["pre_score"], rows["post_score"]]
+    rows["score"] = np.minimum.reduce(sides)
+    order = np.lexsort((-rows["post_score"], rows["id"]))
+    table = pa.table({n: v[order] for n, v in rows.items()})
+    extra = [n for n in table.column_names if n not in SYNAPSES.names]
+    table = table.select([*SYNAPSES.names, *extra])
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    provenance.write_atomically(out / TABLE, sink.getvalue().to_pybytes())
+    ids = np.unique(rows["id"])
+    return {
+        "synapses": len(ids),
+        "partners": int(np.count_nonzero(rows["post"])),
+        "without_pre": len(np.unique(rows["id"][rows["pre"] == 0])),
+        "without_post": len(np.unique(rows["id"][rows["post"] == 0])),
+    }
+
+
+__all__ = ["OBJECTS", "TABLE", "SynapseSettings", "Zyx", "find_synapses"]

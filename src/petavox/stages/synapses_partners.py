@@ -1,0 +1,146 @@
+"""Partners of synapses, block by block: each block takes the clefts that begin in it.
+
+What it is: the joint of petavox.synapse.partners to volumes and tables. What it is not: the
+decision at one cleft.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from petavox import volume
+from petavox.blocks.content import content_digest
+from petavox.blocks.task import Context, Costs, Counters
+from petavox.errors import BadInput
+from petavox.settings import Settings, ZyxSetting
+from petavox.space import Block, Box, Grid, VoxelSize, zyx
+from petavox.stages import tables
+from petavox.stages.stage import Stage
+from petavox.stages.synapses_objects import components
+from petavox.synapse import clefts
+from petavox.synapse.partners import Partners, PartnerSettings, evidence, partners
+
+
+class AssignSettings(Settings):
+    """Of the stage."""
+
+    block: ZyxSetting
+    partners: PartnerSettings = PartnerSettings()
+    key: str = ""
+    """Digest of the clefts; set by the driver."""
+
+
+class AssignPartners(Stage):
+    """reads: clefts, whole, pre, post, segmentation.  writes: rows (table)."""
+
+    name = "synapses-partners"
+    function = "petavox.stages.synapses:partners_block"
+    code = ("petavox.synapse.partners", "petavox.synapse.clefts")
+    settings: AssignSettings
+
+    def grid(self) -> Grid:
+        """The blocks; each takes the clefts whose first voxel lies in it."""
+        cleft = volume.open(self.reads["clefts"])
+        if "segmentation" in self.reads:
+            _require_fitting(cleft, volume.open(self.reads["segmentation"]))
+        return Grid(cleft.box, self.settings.block)
+
+    def inputs(self) -> dict[str, str]:
+        """The components stand for clefts, the key for what they and the sides were made of."""
+        named = [k for k in ("segmentation",) if k in self.reads]
+        return {"whole": self.settings.key} | {k: content_digest(self.reads[k]) for k in named}
+
+    def create(self) -> None:
+        """The empty table."""
+        tables.create(self.writes["rows"])
+
+    def costs(self) -> Costs:
+        """Arrays around the largest cleft."""
+        n = math.prod(self.settings.block)
+        return Costs(memory_bytes=60 * n + (128 << 20), read_bytes=20 * n, write_bytes=1 << 20)
+
+
+def _require_fitting(cleft: volume.Volume, labels: volume.Volume) -> None:
+    if cleft.voxel_size != labels.voxel_size:
+        raise BadInput(
+            f"the image has voxels of {cleft.voxel_size}, {labels.path} of {labels.voxel_size}: "
+            "give the segmentation at the image's resolution."
+        )
+    if labels.dtype.kind != "u":
+        raise BadInput(f"{labels.path} holds {labels.dtype}: a segmentation is whole numbers.")
+    if labels.box.intersection(cleft.box).is_empty:
+        raise BadInput(
+            f"{labels.path} has the box {labels.box}, the synapses {cleft.box}: they share no "
+            "voxel."
+        )
+
+
+def partners_block(block: Block, context: Context) -> Counters:
+    """Partners of the clefts that begin in one block."""
+    settings = context.parsed(AssignSettings)
+    whole = components(context.reads["whole"])
+    first = _first_voxel(whole["id"], block.total)
+    mine = whole[((first >= block.write.start) & (first < block.write.stop)).all(1)]
+    size = volume.open(context.reads["clefts"]).voxel_size
+    at, score = clefts.positions_nm(mine, size), clefts.scores(mine)
+    rows: list[tuple[Any, ...]] = []
+    for k, part in enumerate(mine):
+        found = _partners(part, block.total, context, settings, size)
+        base = (
+            int(part["id"]), *map(float, at[k]), float(part["voxels"] * size.volume),
+            float(score[k]), found.pre, found.pre_score,
+        )  # fmt: skip
+        rows += [(*base, post, said) for post, said in found.posts or [(0, 0.0)]]
+    names = (
+        "id", "z_nm", "y_nm", "x_nm", "size", "cleft_score", "pre", "pre_score", "post",
+        "post_score",
+    )  # fmt: skip
+    kinds = {"id": np.uint64, "pre": np.uint64, "post": np.uint64}
+    columns = {
+        n: np.array([r[i] for r in rows], kinds.get(n, np.float64)) for i, n in enumerate(names)
+    }
+    tables.write(tables.part(context.writes["rows"], block.number), columns)
+    return {
+        "synapses": len(mine),
+        "partners": int(np.count_nonzero(columns["post"])),
+        "without_pre": len(np.unique(columns["id"][columns["pre"] == 0])),
+        "without_post": len(np.unique(columns["id"][columns["post"] == 0])),
+    }
+
+
+def _partners(
+    part: np.ndarray, total: Box, context: Context, settings: AssignSettings, size: VoxelSize
+) -> Partners:
+    if "pre" not in context.reads:
+        return Partners(0, 0.0, ())
+    reach = settings.partners.reach_nm
+    around = zyx([math.ceil(2 * reach / v) + 1 for v in size])
+    box = Box(zyx(part["low"].tolist()), zyx(part["high"].tolist())).grown(around)
+    box = box.intersection(total)
+    ids = volume.open(context.reads["clefts"]).read(box)
+    pre, post = (volume.open(context.reads[k]).read(box) for k in ("pre", "post"))
+    found = evidence(
+        ids == part["id"], (ids != part["id"]) & (ids != 0), pre, post,
+        _filled(volume.open(context.reads["segmentation"]), box), tuple(size), reach,
+    )  # fmt: skip
+    return partners(found, settings.partners)
+
+
+def _filled(labels: volume.Volume, box: Box) -> np.ndarray:
+    """Labels of a box; 0 where the segmentation does not reach."""
+    inside = box.intersection(labels.box)
+    if inside == box:
+        return np.asarray(labels.read(box))
+    out = np.zeros(box.shape, np.uint64)
+    if not inside.is_empty:
+        out[inside.slices(box.start)] = labels.read(inside)
+    return out
+
+
+def _first_voxel(ids: np.ndarray, total: Box) -> np.ndarray:
+    """(n, 3) volume coordinates of the voxel that gives a component its id."""
+    flat = np.unravel_index(ids.astype(np.int64) - 1, total.shape)
+    return np.stack(flat, 1) + np.array(total.start)
