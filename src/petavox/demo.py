@@ -1,129 +1,138 @@
-"""The demonstration: a list of steps from nothing to a scored segmentation and a picture.
+"""The demonstration: a project of phantom tiles, with damage, from tiles to a connectome.
 
-What it is: the pipeline in small, on synthetic tissue with exact truth, with the model that is
-shipped. What it is not: a benchmark; docs/ffn.md has the figures on real tissue.
+    run("demo")        # petavox demo: tiles, petavox.yaml, petavox run
+
+What it is: the tiles and the settings; the work is that of any project (petavox.project). What it
+is not: a benchmark, or good settings for real tissue: it is small so that it ends within minutes.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import petavox as pv
-from petavox.errors import BadInput
-from petavox.ffn.shipped import MODEL
-from petavox.provenance import record, write_atomically
-from petavox.settings import Settings, ZyxSetting
-from petavox.stages import phantom, score
-from petavox.stages.segment import SegmentSettings, segment
-from petavox.view import picture
-from petavox.volume import state
+from pydantic import Field
+
+from petavox.errors import AlreadyExists, BadInput
+from petavox.phantom.tiles import TileSettings
+from petavox.project import FILE, Project, driver, load, template
+from petavox.settings import Settings
+from petavox.stages.phantom_tiles import write_tiles
 from petavox.volume.opening import make_room
 
 log = logging.getLogger("petavox")
+TILES = "tiles"
 
 
 class DemoSettings(Settings):
-    """What the demonstration shows."""
+    """What the demonstration shows. Voxels are of 10 x 10 x 10 nm, as the shipped models know."""
 
-    shape: ZyxSetting = (64, 128, 128)
-    """Voxels of the phantom, zyx."""
-    seed: int = 99
-    """Of the phantom; the shipped model was trained on other seeds."""
-    device: str = "cpu"
+    sections: int = Field(24, ge=24)
+    tile: int = Field(180, ge=120)
+    """Side of a tile, px; there are 2 x 2 of them in a section."""
+    seed: int = 7
+    """Of the tissue; the shipped models were trained on other seeds."""
+    workers: int = Field(2, ge=0)
 
+    @property
+    def tiles(self) -> TileSettings:
+        """The tiles: bent and turned, some folded, cracked, dusty or missing."""
+        return TileSettings(
+            sections=self.sections, grid=(2, 2), tile=(self.tile, self.tile), overlap=40,
+            pixel_nm=10.0, thickness_nm=10.0, seed=self.seed, jitter=3.0, lens=0.5, shift=8.0,
+            rotation=2.0, elastic=3.0, elastic_sigma=120.0, noise=6.0, fold_width=5.0,
+            crack_width=4.0, folds=1, cracks=1, dust=3, missing_tiles=1, missing_sections=1,
+        )  # fmt: skip
 
-@dataclass
-class Demo:
-    """One run: its folder, and what its steps have found."""
-
-    folder: Path
-    settings: DemoSettings
-    figures: dict[str, Any] = field(default_factory=dict)
-
-
-def shipped_model() -> Path:
-    """The model that comes with petavox."""
-    if not MODEL.is_file():
-        raise BadInput(f"the shipped model {MODEL} is missing; install petavox again.")
-    return MODEL
-
-
-def make_tissue(demo: Demo) -> dict[str, Any]:
-    """Synthetic neuropil with exact truth."""
-    wanted = phantom.PhantomSettings(
-        shape=demo.settings.shape, voxel_size=(10, 10, 10), seed=demo.settings.seed
-    )
-    return phantom.write(demo.folder / "phantom", wanted, workers=2)
-
-
-def flood(demo: Demo) -> dict[str, Any]:
-    """Flood it with the shipped model."""
-    return segment(
-        demo.folder / "phantom" / phantom.NAMES["image"],
-        demo.folder / "objects.zarr",
-        shipped_model(),
-        SegmentSettings(device=demo.settings.device),
-    )
-
-
-def judge(demo: Demo) -> dict[str, Any]:
-    """Score the objects against the truth."""
-    result = pv.open(demo.folder / "objects.zarr")
-    truth = pv.open(demo.folder / "phantom" / phantom.NAMES["labels"])
-    return dict(score.tables(result, truth).report())
-
-
-def draw(demo: Demo) -> dict[str, Any]:
-    """Image, truth and result side by side."""
-    image = pv.open(demo.folder / "phantom" / phantom.NAMES["image"]).read()
-    truth = pv.open(demo.folder / "phantom" / phantom.NAMES["labels"]).read()
-    result = pv.open(demo.folder / "objects.zarr").read()
-    drawn = picture.figure(image, truth, result, image.shape[0] // 2, enlarge=3)
-    file = demo.folder / "demo.png"
-    write_atomically(file, picture.png(drawn))
-    return {"picture": str(file)}
+    def project(self) -> dict[str, Any]:
+        """petavox.yaml, as values."""
+        rim, size = 24, self.tiles.size
+        box = f"0:{self.sections},{rim}:{size[0] - rim},{rim}:{size[1] - rim}"
+        side = -(-(size[0] - 2 * rim) // 2)
+        return {
+            "name": "demo",
+            "voxel_size": [10, 10, 10],
+            "input": {"tiles": f"{TILES}/tiles.csv"},
+            "models": {"segmentation": "shipped", "synapses": "shipped"},
+            "truth": {"tiles": TILES},
+            "workers": self.workers,
+            # the sections with a missing tile or a fold are kept, with what is left of them
+            "go_on_with_losses": True,
+            "stages": {
+                "render": {"fill_missing": True, "box": box},
+                "qc": {"aligned": True},
+                "segment": {
+                    "block": [self.sections, side, side],
+                    "context": [10, 10, 10],
+                    "flood": {"min_segment_size": 300},
+                },
+                "agglomerate": {
+                    "candidates": {
+                        "max_distance": 30.0, "min_faces": 60, "min_size": 2000,
+                        "block": [self.sections, side, side],
+                    },
+                    "resegment": {"tries": 2},
+                },
+                "mesh": {"block": [128, 128, 128]},
+                "skeletonize": {"teasar": {}},
+                "connectome": {"plots": True},
+            },
+        }  # fmt: skip
 
 
-STEPS: dict[str, Callable[[Demo], dict[str, Any]]] = {
-    "phantom": make_tissue,
-    "segment": flood,
-    "score": judge,
-    "picture": draw,
-}
-"""The steps, in order; each reads only what earlier ones wrote."""
+def prepare(folder: str | Path, settings: DemoSettings, *, overwrite: bool = False) -> Project:
+    """Make the tiles and petavox.yaml, or take those that are there of the same settings.
+
+    Raises AlreadyExists if the folder holds something else and `overwrite` is not set.
+    """
+    place = Path(folder)
+    if place.exists() and not _ours(place):
+        if not overwrite:
+            raise AlreadyExists(
+                f"{place} is there already and no demonstration; choose another name, or pass "
+                "--overwrite."
+            )
+        make_room(place, overwrite=True)
+    said = place / TILES / "phantom.json"
+    if _settings_of(said) != settings.tiles.model_dump(mode="json"):
+        log.info("demo: synthetic tissue, cut into tiles, with damage")
+        write_tiles(place / TILES, settings.tiles, overwrite=True)
+    wanted = template.text(settings.project())
+    file = place / FILE
+    if not file.is_file() or file.read_text() != wanted:
+        return template.make(place, settings.project(), overwrite=True)
+    return load(place)
+
+
+def _ours(place: Path) -> bool:
+    """An empty folder, or one of an earlier demonstration."""
+    return place.is_dir() and (not any(place.iterdir()) or (place / TILES).is_dir())
+
+
+def _settings_of(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())["settings"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def run(
     folder: str | Path, settings: DemoSettings | None = None, *, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Run all steps in a new folder; returns the figures of each, with its seconds.
+    """Make the project and run all of it; gives what each step did, and the scores.
 
-    Raises AlreadyExists if the folder is there and `overwrite` is not set.
+    Run again, it goes on where it was, or finds all done.
     """
-    demo = Demo(Path(folder), settings or DemoSettings())
-    shipped_model()
-    make_room(demo.folder, overwrite=overwrite)
-    demo.folder.mkdir(parents=True)
-    state.begin(str(demo.folder))
-    begun = time.monotonic()
-    for name, step in STEPS.items():
-        started = time.monotonic()
-        log.info("demo: %s. %s", name, step.__doc__)
-        found = step(demo)
-        demo.figures[name] = found | {"step_seconds": round(time.monotonic() - started, 1)}
-    state.finish(
-        str(demo.folder),
-        record(
-            "demo",
-            settings=demo.settings,
-            inputs={},
-            counters=demo.figures,
-            seconds=time.monotonic() - begun,
-        ),
-    )
-    return demo.figures
+    settings = settings or DemoSettings()
+    project = prepare(folder, settings, overwrite=overwrite)
+    done = driver.run(project)
+    scores = project.find("scores")
+    if scores is None:
+        raise BadInput(f"{project.folder} has no scores: the step `score` is off.")
+    return {
+        "stages": done,
+        "scores": json.loads((Path(scores) / "scores.json").read_text()),
+        "report": project.find("report"),
+    }

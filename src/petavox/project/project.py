@@ -86,8 +86,8 @@ class Project:
                 [f"switch on {' or '.join(sources)}"] * bool(sources)
                 + [f"give input.{missing[0]}"] * (missing[0] in GIVEN)
             )
-        elif step.model is not None and getattr(self.settings.models, step.model) is None:
-            why, fix = f"no model: models.{step.model} is empty", "name a model there"
+        elif step.model is not None and (lack := self._no_model(step.model)):
+            why, fix = lack, f"name a model at models.{step.model}"
         elif step.lacking():
             why = f"{step.lacking()} is not installed"
             fix = step.hint or "install it"
@@ -99,6 +99,15 @@ class Project:
                 f"`{step.name}: off`."
             )
         return why
+
+    def _no_model(self, name: str) -> str:
+        """Why there is no network of a name, or nothing; whether a file is good is seen later."""
+        said = getattr(self.settings.models, name)
+        if said is None:
+            return f"models.{name} is empty"
+        if said == "shipped" and not _shipped(name):
+            return f"no model for {name} is shipped with this petavox"
+        return ""
 
     # ---- where things lie
 
@@ -213,20 +222,27 @@ class Project:
             assert size is not None  # settings of tiles without it are refused
             return {"pixel_nm": size[2], "thickness_nm": size[0]}
         of_file = "image" in self.makers(name) and not self.makers(name)["image"]
+        found: dict[str, Any] = {}
         if of_file and size is not None and "voxel_size" in STEPS[name].settings_class.model_fields:
             if values.get("voxel_size") not in (None, size, list(size)):
                 raise BadInput(f"{where}: voxel_size is said at the top of the file; leave it out.")
-            return {"voxel_size": size}
-        return {}
+            found["voxel_size"] = size
+        if name == "qc":
+            found["aligned"] = values.get("aligned", True)
+        return found
 
     def model(self, step: Step) -> Path | None:
         """The network of a step, as a file."""
         if step.model is None:
             return None
         said = getattr(self.settings.models, step.model)
-        if said == "shipped":
-            home = (
-                "petavox.ffn.shipped" if step.model == "segmentation" else "petavox.synapse.shipped"
-            )
-            return Path(resolve(f"{home}:MODEL"))
-        return Path(self.path(said))
+        return _shipped(step.model) if said == "shipped" else Path(self.path(said))
+
+
+def _shipped(name: str) -> Path | None:
+    """The network of a name that comes with petavox, if one does."""
+    try:
+        file = Path(resolve(f"{SHIPPED[name]}:MODEL"))
+    except (ImportError, AttributeError):
+        return None
+    return file if file.is_file() else None
