@@ -16,6 +16,7 @@ import petavox
 
 # command -> (module under petavox.cli, one line of help); the order is the order of work
 COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("init", "Describe a project: petavox.yaml, with its data checked."),
     "run": ("run", "Run a project: all stages that are not done yet."),
     "import": ("import_", "Copy a volume of any format into OME-Zarr or precomputed."),
     "export": ("export", "Copy a volume into a foreign format."),
@@ -43,8 +44,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "synapses": ("synapses", "Find synapses and their partners; mitochondria."),
     "connectome": ("connectome", "Tables and graph of neurons and synapses; queries."),
     "score": ("score", "Score a segmentation against a truth."),
-    "status": ("status", "Show where a run stands, block by block."),
+    "status": ("status", "Show where a project or a run stands, block by block."),
     "plan": ("plan", "Project what a run costs, here or on a thousand nodes."),
+    "clean": ("clean", "Remove what a stage of a project made, and what follows."),
+    "doctor": ("doctor", "Look at this machine: devices, versions, disk, sites."),
     "view": ("view", "Open volumes in Neuroglancer."),
     "data": ("data", "Public data sets: list them, fetch them."),
     "demo": ("demo", "See petavox work on this machine."),

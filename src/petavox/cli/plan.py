@@ -40,6 +40,8 @@ def plan(
     the end of jobs. Example:
 
     petavox plan segmentation.zarr --site aurora --nodes 1024 --volume 10000 10000 10000
+
+    Of a project it also says what `petavox run` would do, and why.
     """
     from petavox.blocks import projection, sites
     from petavox.blocks.ledger import Ledger
@@ -50,6 +52,10 @@ def plan(
         figures["config"] = sites.shown(where)
     if place is None:
         return figures
+    if (place / "petavox.yaml").is_file():
+        figures |= _steps(place)
+        if not (place / "run" / "ledger.db").is_file():
+            return figures | {"cost": "no block was measured yet; run some, as with --subset"}
     with Ledger(find_ledger(place), readonly=True) as ledger:
         if scan:
             for task in ledger.tasks():
@@ -62,3 +68,13 @@ def plan(
                 figures[task["name"]] = {f"{r['nodes']} nodes": r for r in rows}
             return figures
         return figures | projection.project(ledger, where, nodes=nodes, volume=volume, speed=speed)
+
+
+def _steps(place: Path) -> dict[str, Any]:
+    """What a run of the project would do."""
+    from petavox.project import checks, load
+    from petavox.project.plan import plan as choices
+
+    project = load(place)
+    checks.check(project)
+    return {"stages": {c.step.name: f"{c.action} ({c.why})" for c in choices(project)}}

@@ -50,7 +50,9 @@ def find_ledger(place: Path) -> Path:
     """The ledger of a project, of a run's folder, or beside an output."""
     from petavox.errors import BadInput
 
-    tried = [place, place / "ledger.db", place.with_name(place.name + ".run") / "ledger.db"]
+    folder = place.parent if place.name == "petavox.yaml" else place
+    tried = [place, place / "ledger.db", folder / "run" / "ledger.db"]
+    tried.append(place.with_name(place.name + ".run") / "ledger.db")
     for path in tried:
         if path.is_file() and path.suffix == ".db":
             return path

@@ -51,7 +51,7 @@ def run(
     step.  dry_run: say what would be done.
     Raises BadInput, before any work, for a project that cannot be run; WorkFailed if a step failed.
     """
-    with _locked(project, write=not dry_run):
+    with locked(project, write=not dry_run):
         crew = checks.crew(project, workers, site)
         digests = keys.Digests(project.work / "digests.json")
         checks.check(project)
@@ -182,7 +182,7 @@ def _stamp(writes: dict[str, Path], key: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(project: Project, *, write: bool) -> Iterator[None]:
+def locked(project: Project, *, write: bool = True) -> Iterator[None]:
     """One run at a time. Raises BadInput if another runs, or the folder cannot be written."""
     if not write:
         yield
