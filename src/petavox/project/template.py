@@ -69,9 +69,10 @@ def text(values: Mapping[str, Any]) -> str:
 
 
 def _dumped(values: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(
-        _plain(values), sort_keys=False, default_flow_style=None, width=88
-    ).strip()
+    nested = any(isinstance(v, Mapping | list | tuple) for v in values.values())
+    flow = None if nested else False
+    text = yaml.safe_dump(_plain(values), sort_keys=False, default_flow_style=flow, width=88)
+    return str(text).strip()
 
 
 def _plain(value: Any) -> Any:
