@@ -76,8 +76,6 @@ class DemoSettings(Settings):
                     "resegment": {"tries": 2},
                 },
                 "mesh": {"block": [128, 128, 128]},
-                "skeletonize": {"teasar": {}},
-                "connectome": {"plots": True},
             },
         }  # fmt: skip
 
