@@ -69,7 +69,7 @@ def test_until_stops_after_a_stage_and_only_needs_what_comes_before(tissue, tmp_
     project = small.project(tmp_path / "p", small.described(tissue))
     assert list(run(project, until="reconcile")) == ["segment", "reconcile"]
     assert not (project.folder / "neurons.zarr").exists()
-    with pytest.raises(BadInput, match="agglomerate must make first.*--until mesh"):
+    with pytest.raises(BadInput, match=r"agglomerate must make first.*--until mesh"):
         run(project, only="mesh")
 
 
