@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 import petavox as pv
-from petavox.ffn.batched import LaneSettings, LockStep
+from petavox.ffn.batched import LockStep
 from petavox.ffn.flood import SeedSettings, flood, prepared
 from petavox.ffn.growth import FloodSettings
+from petavox.ffn.lanes import LaneSettings
 from petavox.ffn.model import load_model
 from petavox.ffn.moves import moves, moves_of_many, quantised, quantised_many
 from petavox.ffn.predictor import Predictor
 from petavox.ffn.restrict import Restrictor
 from petavox.ffn.shipped import MODEL
+from petavox.ffn.tune import Candidate, flooding, knobs
 from tests.ffn.brightness import brightness_model
 
 TINY = brightness_model(deltas=(3, 3, 3))
@@ -191,3 +193,15 @@ def test_quantised_many_is_quantised_of_each(pairs):
     starts = torch.tensor([p[3:] for p in pairs])
     got = quantised_many(points, starts, deltas).tolist()
     assert [tuple(g) for g in got] == [quantised(p[:3], p[3:], deltas) for p in pairs]
+
+
+@pytest.mark.parametrize("candidate", [Candidate(), Candidate(lanes=3, batch=2)])
+def test_tuning_measures_rounds_of_all_lanes(candidate):
+    step = flooding(TINY.spec, candidate, "cpu")
+    assert [step(), step()] == [candidate.lanes, candidate.lanes]
+
+
+def test_tuning_tries_lanes_for_flooding_only():
+    for work, tried in (("segment", True), ("train", False)):
+        knobs_ = knobs(work, 2, compiler=False, processor=True)
+        assert any("lanes" in knob for knob in knobs_) == tried

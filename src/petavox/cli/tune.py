@@ -48,7 +48,9 @@ def segment(
     device: _Device = None,
     dry_run: _DryRun = False,
 ) -> Figures:
-    """Tune flooding: precision, threads, memory format, batch, processes.
+    """Tune flooding: precision, threads, memory format, lanes, fields of view a call, processes.
+
+    The best number of lanes is for `petavox segment --blocks --lanes N`.
 
     Example: petavox tune segment segment.yaml --model model.safetensors
     """
@@ -82,7 +84,16 @@ def _print(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    names = ["precision", "memory_format", "threads", "batch", "live", "processes", "compile"]
+    names = [
+        "precision",
+        "memory_format",
+        "threads",
+        "batch",
+        "lanes",
+        "live",
+        "processes",
+        "compile",
+    ]
     shown = Table("FOV/s", "ratio", "MiB", *(n.replace("_", " ") for n in names), box=None)
     for row in rows:
         rate = row["why_not"] or f"{row['fov_per_s']:.2f}"

@@ -91,6 +91,16 @@ class LockStep:
                 here = Box.of_shape(home.canvas.shape).slices()
                 home.canvas.segmentation[...] = self.maps.labels[k][here].cpu().numpy()
 
+    def round_at(self, point: Zyx) -> None:
+        """One round with every lane fresh at `point`: for measuring, on canvases made for it."""
+        with torch.inference_mode():
+            for lane in range(len(self.homes) * self.settings.objects):
+                self.maps.begin(lane, point)
+                self.growing[lane] = Growth(point, deque(), set(), point, point)
+            self._round()
+            self.maps.seed.fill_(float("nan"))
+            self.growing.clear()
+
     # -- a round ---------------------------------------------------------------------------
 
     def _round(self) -> set[int]:

@@ -93,6 +93,7 @@ class Predictor:
         sample: np.ndarray | None = None,
     ) -> None:
         self.spec, self.device, self.precision = model.spec, torch.device(device), precision
+        self.memory_format = torch.channels_last_3d
         network: nn.Module
         if precision == "bf16":
             network = MixedStack(model.network)
@@ -125,6 +126,6 @@ class Predictor:
 
     def update(self, image: Tensor, seed: Tensor) -> Tensor:
         """The bare network: (n, z, y, x) float32 tensors on the device in, (n, z, y, x) out."""
-        x = torch.stack([image, seed], 1).contiguous(memory_format=torch.channels_last_3d)
+        x = torch.stack([image, seed], 1).contiguous(memory_format=self.memory_format)
         out: Tensor = self.network(x)
         return out[:, 0].float()

@@ -2,7 +2,8 @@
 
 What it is: candidates, the measurement of one candidate in processes of its own, and the search:
 one knob after another from the untuned f32 default, keeping what is faster. Training is measured
-as whole steps (sampling, network, optimiser), flooding as steps of the bare network.
+as whole steps (sampling, network, optimiser), flooding as rounds of the batched driver: gather,
+network, write back and find the moves, for all lanes.
 What it is not: the settings file (petavox.stages.tune).
 
 Each candidate runs in fresh processes, so that threads, memory and caches of one cannot help or
@@ -30,12 +31,14 @@ from petavox.errors import BadInput, WorkFailed
 from petavox.ffn.model import Model, ModelSpec
 from petavox.ffn.network import ConvStack
 from petavox.settings import Settings
+from petavox.space import zyx
 
 Work = Literal["train", "segment"]
 
 
 class Candidate(Settings):
-    """One way to run. threads: of the processor, for each process; 0: as torch finds fit."""
+    """One way to run. threads: of the processor, for each process; 0: as torch finds fit.
+    lanes: subvolumes flooded in lock-step, `batch` of their fields of view in each call."""
 
     precision: Literal["f32", "bf16"] = "f32"
     memory_format: Literal["channels_last", "contiguous"] = "contiguous"
@@ -43,6 +46,7 @@ class Candidate(Settings):
     threads: int = Field(0, ge=0)
     batch: int = Field(1, ge=1)
     live: int = Field(1, ge=1)
+    lanes: int = Field(1, ge=1)
     processes: int = Field(1, ge=1)
 
 
@@ -75,6 +79,7 @@ def knobs(work: Work, cores: int, *, compiler: bool, processor: bool) -> list[di
     halves = sorted({1, max(1, cores // 2), cores}) if processor else []
     batches = [1, 2, 4, 8] if processor else [4, 8, 16, 32, 64]
     many = [(n, max(1, cores // n)) for n in (2, 4) if n <= cores] if processor else [(2, 0)]
+    together = {"batch": batches} | ({"lanes": batches} if work == "segment" else {})
     out: list[dict[str, list[Any]]] = [
         # threads first: on a machine that others use, waiting at barriers would hide all else
         {"threads": halves},
@@ -82,8 +87,10 @@ def knobs(work: Work, cores: int, *, compiler: bool, processor: bool) -> list[di
             "precision": ["bf16", "f32", "bf16"],
             "memory_format": ["contiguous", "channels_last", "channels_last"],
         },
-        {"batch": batches},
+        together,
     ]
+    if work == "segment":
+        out.append({"lanes": [2, 4] if processor else [4, 16, 64]})  # one field of view a call
     if work == "train":
         out.append({"live": [8]})
     out.append({"processes": [n for n, _ in many], "threads": [t for _, t in many]})
@@ -219,7 +226,7 @@ def _work(plan: dict[str, Any]) -> None:
     spec = ModelSpec.model_validate(plan["spec"])
     step = _training(spec, candidate, plan["device"])
     if plan["work"] == "segment":
-        step = _flooding(spec, candidate, plan["device"])
+        step = flooding(spec, candidate, plan["device"])
     step()
     step()
     print("ready", flush=True)
@@ -262,26 +269,33 @@ def _training(spec: ModelSpec, candidate: Candidate, device: str) -> Callable[[]
     return lambda: int(trainer.step()["fovs"])
 
 
-def _flooding(spec: ModelSpec, candidate: Candidate, device: str) -> Callable[[], int]:
+def flooding(spec: ModelSpec, candidate: Candidate, device: str) -> Callable[[], int]:
+    """A function that makes one round of the batched driver; returns the fields of view in it."""
+    from petavox.ffn.batched import LockStep
+    from petavox.ffn.canvas import Canvas
+    from petavox.ffn.lanes import LaneSettings
     from petavox.ffn.predictor import Predictor
 
     network = ConvStack(spec.depth, spec.features, spec.norm)
     predictor = Predictor(Model(spec, network), device=device, precision=candidate.precision)
     if candidate.memory_format == "contiguous":
+        predictor.memory_format = torch.contiguous_format
         predictor.network = predictor.network.to(memory_format=torch.contiguous_format)
     if candidate.compile:
         predictor.network = torch.compile(predictor.network)
-    shape = (candidate.batch, *spec.fov)
-    image, seed = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    channels = torch.contiguous_format
-    if candidate.memory_format == "channels_last":
-        channels = torch.channels_last_3d
+    rng = np.random.default_rng(0)
+    shape = [f + 2 * d for f, d in zip(spec.fov, spec.deltas, strict=True)]
+    canvases = []
+    for _ in range(candidate.lanes):
+        canvas = Canvas(rng.normal(size=shape).astype(np.float32), predictor, spec)
+        canvas.seeds = np.array([[n // 2 for n in shape]])
+        canvases.append(canvas)
+    driver = LockStep(canvases, predictor, LaneSettings(per_call=candidate.batch))
+    centre = zyx([n // 2 for n in shape])
 
     def step() -> int:
-        with torch.inference_mode():
-            x = torch.from_numpy(np.stack([image, seed], 1)).to(predictor.device)
-            predictor.network(x.contiguous(memory_format=channels)).float().cpu()
-        return candidate.batch
+        driver.round_at(centre)
+        return candidate.lanes
 
     return step
 

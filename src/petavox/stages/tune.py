@@ -72,6 +72,7 @@ def tune(
         "default_fov_per_s": found[0].fov_per_s,
         "ratio": best.fov_per_s / found[0].fov_per_s,
         "memory_mb": best.memory_mb,
+        **({"lanes": best.candidate.lanes} if work == "segment" else {}),
         "written": changes if write else {},
     }
 
@@ -92,7 +93,7 @@ def _changes(work: measuring.Work, best: measuring.Candidate, device: str) -> di
     """Dotted keys and values for the settings file.
 
     Several processes are not written: training takes them from its launcher, segmentation from
-    its site; the table says how many pay.
+    its site; the table says how many pay. Lanes are for `--blocks --lanes`, not for one subvolume.
     """
     if work == "segment":
         return {"precision": best.precision, "device": device}
