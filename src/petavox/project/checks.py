@@ -13,7 +13,6 @@ from typing import Any
 
 from petavox.errors import BadInput, PetavoxError
 from petavox.project.project import Project
-from petavox.space import VoxelSize
 from petavox.volume import Volume, places
 from petavox.volume import open as open_volume
 
@@ -105,10 +104,10 @@ def _data(project: Project) -> int:
             f"{project.file}: input.{name} {image.path} holds {image.kind} of {image.dtype}: an "
             "image of uint8 or uint16 is needed."
         )
-    if size is not None and image.voxel_size != VoxelSize.of(size):
+    if name == "sections" and image.voxel_size.y != image.voxel_size.x:
         raise BadInput(
-            f"{project.file}: voxel_size is {size}, but {image.path} says {image.voxel_size} nm "
-            "(z y x): correct one of them."
+            f"{project.file}: input.sections {image.path} has pixels of {image.voxel_size}: they "
+            "must be square."
         )
     if said.mask is not None:
         _volume(project, "mask")

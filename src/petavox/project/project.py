@@ -38,7 +38,11 @@ def load(place: str | Path = ".", *, subset: Box | None = None) -> Project:
         raise BadInput(
             f"there is no project at {place} (no {FILE}): make one by `petavox init {place}`."
         )
-    return Project(file, read_yaml(file, ProjectSettings), subset)
+    try:
+        settings = read_yaml(file, ProjectSettings)
+    except UnicodeDecodeError:
+        raise BadInput(f"{file} is not text: make it again by `petavox init`.") from None
+    return Project(file, settings, subset)
 
 
 class Project:
