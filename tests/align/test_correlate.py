@@ -43,7 +43,7 @@ def test_coherence_gives_no_weight_where_only_noise_is(rng):
         for _ in (0, 1)
     ]
     a, b = (correlate.spectra(windows(n, 64)) for n in noisy)
-    w = correlate.coherent(a, b, torch.zeros(32, 2), torch.ones(32, dtype=torch.bool))
+    w, _ = correlate.coherent(a, b, torch.zeros(32, 2), torch.ones(32, dtype=torch.bool))
     low, high = float(w[0, 2:6].mean()), float(w[0, 22:].mean())
     assert high < 0.02 * low
 
@@ -69,3 +69,21 @@ def test_windows_are_cut_where_asked(rng):
 
 def test_good_sizes_are_even_and_smooth():
     assert [correlate.good_size(n) for n in (1, 7, 64, 97, 127)] == [2, 8, 64, 100, 128]
+
+
+def test_a_window_tells_the_more_the_more_two_images_agree(rng):
+    base = [texture(rng, (64, 64), 2.0) for _ in range(32)]
+    there = torch.ones(32, dtype=torch.bool)
+
+    def information(noise: float) -> float:
+        a, b = (
+            correlate.spectra(
+                windows([b + noise * b.std() * texture(rng, (64, 64), 0.3) for b in base], 64)
+            )
+            for _ in (0, 1)
+        )
+        return correlate.coherent(a, b, torch.zeros(32, 2), there)[1]
+
+    quiet, loud, lost = (information(noise) for noise in (0.3, 1.0, 30.0))
+    assert quiet > 2 * loud > 0
+    assert lost < 0.05 * loud

@@ -67,7 +67,7 @@ def test_across_a_cut_the_two_sides_move_apart_freely():
 
 
 def test_many_unknowns_by_conjugate_gradients_agree_with_factorising(monkeypatch):
-    from petavox.align import solve
+    from petavox.align import normal
 
     p = grid()
     ms = [
@@ -76,7 +76,7 @@ def test_many_unknowns_by_conjugate_gradients_agree_with_factorising(monkeypatch
     ]
     base, lattices = {k: Field() for k in range(6)}, dict.fromkeys(range(6), LATTICE)
     direct = relax(base, lattices, ms, SOFT)
-    monkeypatch.setattr(solve, "DIRECT_UP_TO", 0)
+    monkeypatch.setattr(normal, "DIRECT_UP_TO", 0)
     iterated = relax(base, lattices, ms, SOFT)
     for k in range(5):
         a, b = (s.fields[k + 1](ms[k].q) - s.fields[k](ms[k].p) for s in (direct, iterated))

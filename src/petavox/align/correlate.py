@@ -94,14 +94,19 @@ def band(a: Tensor, b: Tensor, sigma: float, *, ratio: float = 4.0, whiten: floa
     return w / w.max()
 
 
-def coherent(a: Tensor, b: Tensor, shift: Tensor, good: Tensor, *, floor: float = 0.03) -> Tensor:
+def coherent(
+    a: Tensor, b: Tensor, shift: Tensor, good: Tensor, *, floor: float = 0.03
+) -> tuple[Tensor, float]:
     """Maximum-likelihood weights from the coherence of windows whose shifts are known.
 
     a, b: spectra (n, s, s // 2 + 1).  shift: (n, 2) y x, found before.  good: (n,) bool.
     floor: coherence that chance alone explains; taken off.
+    Returns the weights, and the information that a window holds on the shift, in 1 / pixel^2:
+    sum_f (2 pi f)^2 coherence^2 / (1 - coherence^2), the inverse of the least variance that any
+    estimate can have (Cramer-Rao bound; Knapp & Carter 1976), both up to the window's taper.
     """
     size = a.shape[1]
-    _, bins = _radius(size, str(a.device))
+    f, bins = _radius(size, str(a.device))
     a, b, shift = a[good], b[good], shift[good]
     fy = torch.fft.fftfreq(size, device=a.device)
     fx = torch.fft.rfftfreq(size, device=a.device)
@@ -114,10 +119,12 @@ def coherent(a: Tensor, b: Tensor, shift: Tensor, good: Tensor, *, floor: float 
     count = zeros.clone().index_add_(0, flat, torch.ones_like(cross).reshape(-1))
     level = torch.sqrt(power(a) * power(b)).clamp_min(1e-12)
     c = (total / count.clamp_min(1) / level - floor).clamp(0, 0.98)
-    w = c**2 / (1 - c**2) / level
-    w[0] = 0
-    w[int(0.4 * size) :] = 0  # near the sampling limit agreement is the sampling's, not tissue's
-    return w[bins]
+    ratio = c**2 / (1 - c**2)
+    ratio[0] = 0
+    # near the sampling limit agreement is the sampling's, not tissue's
+    ratio[int(0.4 * size) :] = 0
+    information = float(((2 * np.pi * f).square() * ratio[bins]).sum())
+    return (ratio / level)[bins], information
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from petavox.align.solve import Matches
 
 LEAST_COVER = 0.55
 """Share of a window (tapered) that must be valid in both sections."""
-SAMPLE = 200
+SAMPLE = 128
 """Windows from which the coherence of a pair is measured."""
 
 
@@ -165,19 +165,21 @@ def compare(
     weights[0] = correlate.band(sa[0], sb[0], sigma)
     # the coherence needs no more than some hundred windows, evenly taken; the second round
     # measures it with the better shifts of the first
-    some = slice(None, None, max(1, len(use) // SAMPLE))
+    some = slice(None, None, max(1, -(-len(use) // SAMPLE)))
     ta, tb = sa[:, some], sb[:, some]
+    information = 0.0
     for _ in range(2):
         tried = correlate.peaks(ta, tb, weights, search=search, mirror=False)
         good = tried.confidence > max(least, 0.15)
         if int(good.sum()) < 12:
             break
-        channels = [
-            correlate.coherent(u, v, tried.shift, good) for u, v in zip(ta, tb, strict=True)
-        ]
+        channels, parts = zip(
+            *(correlate.coherent(u, v, tried.shift, good) for u, v in zip(ta, tb, strict=True)),
+            strict=True,
+        )
         if max(float(c.max()) for c in channels) <= 0:
             break
-        weights = torch.stack(channels)
+        weights, information = torch.stack(channels), sum(parts) / windows.factor**2
     found = correlate.peaks(sa, sb, weights, search=search)
     confidence = found.confidence.cpu().numpy().astype(float)
     keep = confidence > least
@@ -185,7 +187,9 @@ def compare(
     c = windows.centres[use][keep]
     cover = np.minimum(a.cover, b.cover)[use][keep]
     weight = np.clip(confidence[keep] / 0.4, 0.05, 1) * np.clip(cover, 0, 1)
-    return Matches(*names, pulls[0](c - d / 2), pulls[1](c + d / 2), weight, stride)
+    return Matches(
+        *names, pulls[0](c - d / 2), pulls[1](c + d / 2), weight, stride, information=information
+    )
 
 
 def patch_correlation(

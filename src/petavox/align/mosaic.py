@@ -323,7 +323,7 @@ def blocks(
     found = correlate.peaks(sa, sb, weights, search=side // 3)
     good = found.confidence > 0.2
     if int(good.sum()) >= 12:
-        weights = correlate.coherent(sa, sb, found.shift, good)
+        weights, _ = correlate.coherent(sa, sb, found.shift, good)
         found = correlate.peaks(sa, sb, weights, search=side // 3)
     trust = found.confidence.cpu().numpy().astype(float)
     keep = trust > 0.15

@@ -18,22 +18,15 @@ so a false match loses all its force. y and x share one factorisation.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.linalg as sla
 
+from petavox.align import normal
 from petavox.align.frames import Field, Lattice
-
-DIRECT_UP_TO = 1_500
-"""Unknowns up to which the whole problem is factorised."""
-CLOSE_ENOUGH = 1e-5
-"""Relative residual at which conjugate gradients stop."""
-MOST_STEPS = 500
-"""Steps of conjugate gradients after which they stop in any case."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +35,7 @@ class Matches:
 
     p, q: (n, 2) pixels, y x.  weight: (n,) 0..1.  stride: distance of neighbouring points, pixels.
     inlier: (n,) 0..1, what the last solve left of the weights.
+    information: what one match tells about a shift, 1 / pixel^2 (correlate.coherent); 0: unknown.
     """
 
     a: int
@@ -51,6 +45,7 @@ class Matches:
     weight: np.ndarray
     stride: float
     inlier: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    information: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,33 +77,32 @@ def relax(
     *,
     fixed: Mapping[int, Field] | None = None,
     springs: Mapping[int, np.ndarray] | None = None,
+    run: Callable[..., Iterable[Any]] = map,
 ) -> Solved:
     """Fields of the images of `base`, given matches among them and with images held fixed.
 
     base: image -> transform to start from (its displacement, if any, is kept and resampled).
     lattices: image -> control grid.  fixed: images that do not move, such as sections solved
     before.  springs: image -> stiffness per control point (ny, nx), 0..1; default 1.
+    run: like `map`; the map of a thread pool works on images at once.
     """
     fixed = fixed or {}
     springs = springs or {}
     names = list(base)
     counts = [lattices[k].shape[0] * lattices[k].shape[1] for k in names]
-    first = dict(zip(names, np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(int), strict=True))
-    size = int(sum(counts))
-    data, target, w0, scale = _system(base, lattices, matches, fixed, first, size)
-    regular = sp.block_diag(
-        [
-            _regular(lattices[k], stiffness, springs.get(k, np.ones(lattices[k].shape)))
-            for k in names
-        ],
-        format="csr",
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(int)
+    first = dict(zip(names, starts[:-1].tolist(), strict=True))
+    data, target, w0, scale = _system(base, lattices, matches, fixed, first, int(starts[-1]))
+    regular = [
+        _regular(lattices[k], stiffness, springs.get(k, np.ones(lattices[k].shape))) for k in names
+    ]
+    problem = normal.Problem(
+        data, regular, [_sparser(lattices[k]) for k in names], starts.tolist(), run
     )
-    w, u = w0.copy(), np.zeros((size, 2))
-    data_t = data.T.tocsr()
+    w, u = w0.copy(), np.zeros((int(starts[-1]), 2))
+    r = np.zeros(len(target))
     for turn in range(max(stiffness.rounds, 1)):
-        hessian = (data_t @ sp.diags_array(w * scale) @ data + regular).tocsr()
-        right = data_t @ ((w * scale)[:, None] * target)
-        u = _solved(hessian, right, u, [first[k] for k in names] + [size])
+        u = problem.solve(w * scale, target, u)
         r = np.linalg.norm(data @ u - target, axis=1)
         # the first rounds forgive more, so that a good match far from the start is not lost
         t = stiffness.tolerance * (3.0 if turn == 0 and stiffness.rounds > 2 else 1.0)
@@ -124,6 +118,15 @@ def relax(
     cuts = np.cumsum([len(m.p) for m in matches])[:-1]
     share = w / np.maximum(w0, 1e-12)
     return Solved(fields, np.split(r, cuts), np.split(share, cuts))
+
+
+def _sparser(lattice: Lattice) -> sp.csr_matrix:
+    """Interpolation from a few points to a control grid: how an image moves as a whole."""
+    y, x = lattice.shape
+    h = lattice.spacing
+    far = (lattice.origin[0] + (y - 1) * h, lattice.origin[1] + (x - 1) * h)
+    few = Lattice.covering(lattice.origin, far, h * max((max(y, x) - 1) / 6, 1.0))
+    return few.matrix(lattice.points)
 
 
 def _system(
@@ -203,40 +206,3 @@ def _regular(lattice: Lattice, stiffness: Stiffness, springs: np.ndarray) -> sp.
         # a cut carries no spring, but a hair keeps loose ends in place
         out = out + d.T @ sp.diags_array((stiffness.slope / h) ** 2 * (c.ravel() + 1e-4)) @ d
     return sp.csr_array(out)
-
-
-def _solved(
-    hessian: sp.csr_array, right: np.ndarray, start: np.ndarray, cuts: list[int]
-) -> np.ndarray:
-    """The solution for both columns of `right` (n, 2).
-
-    Small problems are factorised. Larger ones: conjugate gradients for both columns together,
-    preconditioned by factorisations of each image's own block, from the last round's solution.
-    """
-    if hessian.shape[0] <= DIRECT_UP_TO:
-        return np.asarray(sla.splu(sp.csc_matrix(hessian)).solve(right))
-    blocks = [
-        sla.splu(sp.csc_matrix(hessian[a:b, a:b]), permc_spec="MMD_AT_PLUS_A")
-        for a, b in itertools.pairwise(cuts)
-    ]
-
-    def precondition(x: np.ndarray) -> np.ndarray:
-        parts = zip(blocks, itertools.pairwise(cuts), strict=True)
-        return np.concatenate([f.solve(x[a:b]) for f, (a, b) in parts])
-
-    x = start.copy()
-    r = right - hessian @ x
-    z = precondition(r)
-    p, rz = z.copy(), np.einsum("ij,ij->j", r, z)
-    enough = CLOSE_ENOUGH**2 * np.einsum("ij,ij->j", right, right)
-    for _ in range(MOST_STEPS):
-        if (np.einsum("ij,ij->j", r, r) <= enough).all():
-            break
-        hp = hessian @ p
-        step = rz / np.maximum(np.einsum("ij,ij->j", p, hp), 1e-300)
-        x += step * p
-        r -= step * hp
-        z = precondition(r)
-        rz, before = np.einsum("ij,ij->j", r, z), rz
-        p = z + rz / np.maximum(before, 1e-300) * p
-    return x

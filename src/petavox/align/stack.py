@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,12 +57,12 @@ class AlignSettings(Settings):
     thumbnail_px: int = 192
     """Longest side of the thumbnails of the rough alignment."""
     spacing_px: float = 0.0
-    """Distance of control points; 0: as long as the longer of `smooth_px` and `jerk_px`."""
-    smooth_px: float = 40.0
+    """Distance of control points; 0: a quarter more than the longer of `smooth_px`, `jerk_px`."""
+    smooth_px: float = 30.0
     """Resistance to bending; what varies over less than three times this is taken for noise."""
-    slope_px: float = 25.0
+    slope_px: float = 12.0
     """Weak resistance to stretch and shear; keeps long stacks from drifting in scale."""
-    jerk_px: float = 70.0
+    jerk_px: float = 62.0
     """Resistance to changes of bending: cuts off more sharply at about three times this length."""
     tolerance_px: float = 9.0
     """Residual at which a match has lost three quarters of its weight."""
@@ -383,7 +383,7 @@ def _window(
         ratio = factor / steps[-1]
         smooth = settings.smooth_px * max(ratio, 1.0)
         own = max(settings.smooth_px, settings.jerk_px)
-        spacing = max(settings.spacing_px or own, 0.7 * own * ratio)
+        spacing = max(settings.spacing_px or 1.25 * own, 0.7 * own * ratio)
         pulls, low, high = _pulls(fields, shapes, spacing)
         size = _window_size(min(int(largest.min() / factor), 10**9), settings.window_px)
         stride = max(4, round(settings.stride * size))
@@ -409,7 +409,7 @@ def _window(
                 settings.texture and finest,
             ):
                 pieces.setdefault((m.a, m.b), []).append(m)
-        matched = [_joined(parts, settings, turn) for parts in pieces.values()]
+        matched = _weighed([_joined(parts) for parts in pieces.values()])
         wanted = {*landmarks_of(landmarks, group)}
         extra = [m for m in landmarks if (m.a, m.b) in wanted]
         lattices = {k: Lattice.covering((0, 0), np.asarray(shapes[k]) - 1, spacing) for k in free}
@@ -428,10 +428,7 @@ def _window(
             springs=None if springs is None else {k: springs(k, lattices[k]) for k in free},
         )
         fields.update(solved.fields)
-        matched = [
-            solve.Matches(m.a, m.b, m.p, m.q, m.weight, m.stride, w)
-            for m, w in zip(matched, solved.inliers, strict=False)
-        ]
+        matched = [replace(m, inlier=w) for m, w in zip(matched, solved.inliers, strict=False)]
         residuals = solved.residuals
     for m, r in zip(matched, residuals, strict=False):
         believed = m.inlier > 0.25
@@ -552,16 +549,40 @@ def _partners(group: Sequence[int], k: int, offsets: Sequence[int]) -> list[int]
     return sorted(wanted)
 
 
-def _joined(parts: Sequence[solve.Matches], settings: AlignSettings, turn: int) -> solve.Matches:
-    """One list of matches per pair; far pairs count less: tissue itself differs."""
+def _joined(parts: Sequence[solve.Matches]) -> solve.Matches:
+    """One list of matches per pair."""
     m = parts[0]
-    away = m.b - m.a
-    weight = np.concatenate([p.weight for p in parts]) / (1.0 if away == 1 else 2.0 * away)
-    return solve.Matches(
-        m.a,
-        m.b,
-        np.concatenate([p.p for p in parts]),
-        np.concatenate([p.q for p in parts]),
-        weight,
-        m.stride,
+    counts = np.array([max(len(p.p), 1e-9) for p in parts])
+    return replace(
+        m,
+        p=np.concatenate([p.p for p in parts]),
+        q=np.concatenate([p.q for p in parts]),
+        weight=np.concatenate([p.weight for p in parts]),
+        information=float(np.average([p.information for p in parts], weights=counts)),
     )
+
+
+def _weighed(pairs: Sequence[solve.Matches]) -> list[solve.Matches]:
+    """Weights times how much each pair tells about shifts, relative to the neighbours' median.
+
+    Tissue itself differs the more, the farther two sections are apart; by how much, the
+    coherence of the pair says. A pair of unknown coherence counts 1 / (2 x distance).
+    """
+    known = [m.information for m in pairs if m.information > 0 and len(m.p)]
+    near = [m.information for m in pairs if m.b - m.a == 1 and m.information > 0 and len(m.p)]
+    if not known:
+        return [replace(m, weight=m.weight / _far(m)) for m in pairs]
+    usual = float(np.median(near or known))
+    return [
+        replace(
+            m,
+            weight=m.weight
+            * (np.clip(m.information / usual, 0.01, 2.0) if m.information > 0 else 1 / _far(m)),
+        )
+        for m in pairs
+    ]
+
+
+def _far(m: solve.Matches) -> float:
+    away = abs(m.b - m.a)
+    return 1.0 if away == 1 else 2.0 * away

@@ -38,13 +38,14 @@ def texture(
         return np.zeros(image.shape, np.int8)
     values = torch.where(ok, values, values[ok].mean())
     soft = warp.blur(values, 0.7)
-    mean = warp.blur(soft, 1.5 * level_px)
-    spread = torch.sqrt(warp.blur((soft - mean).square(), 1.5 * level_px))[ok].median()
+    mean = warp.wide_blur(soft, 1.5 * level_px)
+    spread = torch.sqrt(warp.wide_blur((soft - mean).square(), 1.5 * level_px))[ok].median()
     dark = (soft <= mean - depth * spread) | ~ok
     side = 2 * rim_px + 1
     grown = F.max_pool2d(dark.float()[None, None], side, stride=1, padding=rim_px)[0, 0]
     keep = 1 - grown
-    level = warp.blur(values * keep, level_px) / warp.blur(keep, level_px).clamp_min(0.02)
+    level = warp.wide_blur(values * keep, level_px)
+    level = level / warp.wide_blur(keep, level_px).clamp_min(0.02)
     rest = (values - level) * keep
     inside = rest[keep > 0]
     if not len(inside):

@@ -106,3 +106,23 @@ def blur(image: Tensor, sigma: float) -> Tensor:
         kernel = k.reshape(1, 1, 1, -1) if axis == 3 else k.reshape(1, 1, -1, 1)
         x = F.conv2d(F.pad(x, pad, mode=mode), kernel)
     return x.reshape(image.shape)
+
+
+def wide_blur(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of (h, w) float32 by a wide sigma, made on averages of several pixels.
+
+    Many times faster than `blur`; on white noise it differs by a tenth of what is left of it, on
+    what is smooth by less. The same as `blur` below 6 px.
+    """
+    factor = int(sigma // 3)
+    h, w = image.shape
+    if factor < 2 or min(h, w) < 4 * factor:
+        return blur(image, sigma)
+    x = image[None, None]
+    x = F.pad(x, [0, -w % factor, 0, -h % factor], mode="replicate")
+    small = F.avg_pool2d(x, factor)
+    # averaging and linear interpolation blur too, by factor^2 / 12 and factor^2 / 6
+    rest = float(np.sqrt(max(sigma**2 - factor**2 / 4, 0.0))) / factor
+    wide = blur(small[0, 0], rest)[None, None]
+    grown = F.interpolate(wide, scale_factor=factor, mode="bilinear", align_corners=False)
+    return grown[0, 0, :h, :w]

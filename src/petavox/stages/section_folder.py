@@ -90,7 +90,10 @@ class Sections:
         small = (-(-h // factor), -(-w // factor))
         image = np.zeros(small, self.volume.dtype)
         valid = np.zeros(small, bool)
-        finer = next((f for f in (factor // 2, factor // 4) if (k, f) in self._kept), 0)
+        # a level of half the size is made once, and the coarser ones from it, if two dozen fit
+        if factor > 2 and factor % 2 == 0 and (h // 2) * (w // 2) * 48 < self.most:
+            self.level(k, 2)
+        finer = next((f for f in _halves(factor) if (k, f) in self._kept), 0)
         if finer:
             part, ok = self._kept[k, finer]
             mean, seen = warp.average_down(part, ok, factor // finer)
@@ -113,3 +116,12 @@ class Sections:
             valid = warp.closed(valid, 2 if factor > 1 else 3)
         self.cover[k] = float(valid.mean())
         return image, valid
+
+
+def _halves(factor: int) -> list[int]:
+    """factor / 2, factor / 4, ... down to 2, as far as they are whole."""
+    out = []
+    while factor % 2 == 0 and factor > 2:
+        factor //= 2
+        out.append(factor)
+    return out
