@@ -20,7 +20,9 @@ def demo(
     tile: Annotated[int, typer.Option(help="Side of its tiles, pixels.")] = 180,
     seed: Annotated[int, typer.Option(help="Of the synthetic tissue.")] = 7,
     workers: Annotated[int, typer.Option(help="Processes; 0: this one only.")] = 2,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a folder that is no demonstration.")
+    ] = False,
 ) -> Figures:
     """Make tiles of synthetic tissue, with damage, and run all stages on them; score each.
 
