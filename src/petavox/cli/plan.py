@@ -53,7 +53,7 @@ def plan(
     if place is None:
         return figures
     if (place / "petavox.yaml").is_file():
-        figures |= _steps(place)
+        figures["next_run"] = _steps(place)
         if not (place / "run" / "ledger.db").is_file():
             return figures | {"cost": "no block was measured yet; run some, as with --subset"}
     with Ledger(find_ledger(place), readonly=True) as ledger:
@@ -77,4 +77,4 @@ def _steps(place: Path) -> dict[str, Any]:
 
     project = load(place)
     checks.check(project)
-    return {"stages": {c.step.name: f"{c.action} ({c.why})" for c in choices(project)}}
+    return {c.step.name: f"{c.action} ({c.why})" for c in choices(project)}
