@@ -48,7 +48,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan", "Project what a run costs, here or on a thousand nodes."),
     "clean": ("clean", "Remove what a stage of a project made, and what follows."),
     "doctor": ("doctor", "Look at this machine: devices, versions, disk, sites."),
-    "view": ("view", "Open volumes in Neuroglancer."),
+    "report": ("report", "Write one HTML file about a project: pictures, scores, cost."),
+    "view": ("view", "Open a project or volumes in Neuroglancer."),
     "data": ("data", "Public data sets: list them, fetch them."),
     "demo": ("demo", "See petavox work on this machine."),
 }

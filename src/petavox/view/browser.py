@@ -111,6 +111,7 @@ def screenshot(
                 [program, *FLAGS, f"--user-data-dir={home}", "--window-size={},{}".format(*size),
                  "about:blank"],
                 stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, start_new_session=True,
+                env=os.environ | {"TMPDIR": home},  # it leaves things behind
             )  # fmt: skip
         try:
             port = _port(process, Path(home), log, timeout)

@@ -111,7 +111,7 @@ def _blocks(project: Project, voxel_size: VoxelSize, host: Host) -> list[Layer]:
     with Ledger(project.ledger_file, readonly=True) as ledger:
         for task in ledger.tasks():
             blocks = status.of_task(ledger, task["name"])
-            if blocks is None or not _in_space(task["name"]):
+            if blocks is None or not in_space(task["name"]):
                 continue
             source = Source(f"precomputed://{host.add(status.boxes(blocks, voxel_size))}")
             name = f"blocks {task['name']}"
@@ -119,7 +119,7 @@ def _blocks(project: Project, voxel_size: VoxelSize, host: Host) -> list[Layer]:
     return out
 
 
-def _in_space(task: str) -> bool:
+def in_space(task: str) -> bool:
     """Blocks of voxels; tasks over lists of objects or ranges of ids are no places."""
     words = ("object", "union", "range", "shard", "pairs", "merge", "links")
     return not any(w in task.rpartition("/")[2] for w in words)
