@@ -96,8 +96,7 @@ def test_killed_in_every_step(done, tissue, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_in_every_step_from_tiles_on(tmp_path):
-    tiles = small.tiles(tmp_path / "tiles")
+def test_killed_in_every_step_from_tiles_on(tiles, tmp_path):
     values = small.described_tiles(tiles, qc=True, contrast=True)
     whole = small.project(tmp_path / "whole", values)
     run(whole)

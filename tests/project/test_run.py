@@ -94,8 +94,7 @@ def test_a_setting_of_the_flood_changed_runs_all_from_there(done, tmp_path):
     assert figures["reconcile"][1] == "blocks changed"
 
 
-def test_settings_of_how_and_not_of_what_change_nothing(tissue, tmp_path):
-    tiles = small.tiles(tmp_path / "tiles")
+def test_settings_of_how_and_not_of_what_change_nothing(tiles, tmp_path):
     project = small.project(tmp_path / "p", small.described_tiles(tiles))
     keys = {c.step.name: c.key for c in plan(project)}
     project = changed(tmp_path / "p", stitch={"threads": 1, "memory_mb": 64})
@@ -148,8 +147,7 @@ def test_an_output_that_is_gone_or_not_ours_any_more_is_made_again(done, tmp_pat
     assert small.made(project) == made
 
 
-def test_a_replaced_tile_runs_all_from_stitching_on(tmp_path):
-    tiles = small.tiles(tmp_path / "tiles")
+def test_a_replaced_tile_runs_all_from_stitching_on(tiles, tmp_path):
     project = small.project(tmp_path / "p", small.described_tiles(tiles))
     run(project)
     assert worked(run(project)) == []
@@ -181,8 +179,7 @@ def test_a_failed_step_says_so_and_the_next_run_goes_on(tissue, tmp_path, monkey
     assert "it failed the last time" in figures["reconcile"]
 
 
-def test_losses_stop_a_run_until_the_project_says_to_go_on(tmp_path):
-    tiles = small.tiles(tmp_path / "tiles")
+def test_losses_stop_a_run_until_the_project_says_to_go_on(tiles, tmp_path):
     # a tile whose header is whole and whose pixels are not
     broken = tiles / "tiles/s0001/t0001.png"
     broken.write_bytes(broken.read_bytes()[:-3000])
