@@ -29,8 +29,8 @@ TILES = "tiles"
 class DemoSettings(Settings):
     """What the demonstration shows. Voxels are of 10 x 10 x 10 nm, as the shipped models know."""
 
-    sections: int = Field(24, ge=24)
-    tile: int = Field(180, ge=120)
+    sections: int = Field(32, ge=24)
+    tile: int = Field(150, ge=120)
     """Side of a tile, px; there are 2 x 2 of them in a section."""
     seed: int = 7
     """Of the tissue; the shipped models were trained on other seeds."""
@@ -41,14 +41,15 @@ class DemoSettings(Settings):
         """The tiles: bent and turned, some folded, cracked, dusty or missing."""
         return TileSettings(
             sections=self.sections, grid=(2, 2), tile=(self.tile, self.tile), overlap=40,
-            pixel_nm=10.0, thickness_nm=10.0, seed=self.seed, jitter=3.0, lens=0.5, shift=8.0,
-            rotation=2.0, elastic=3.0, elastic_sigma=120.0, noise=6.0, fold_width=5.0,
-            crack_width=4.0, folds=1, cracks=1, dust=3, missing_tiles=1, missing_sections=1,
+            pixel_nm=10.0, thickness_nm=10.0, seed=self.seed, look="fib-sem", jitter=3.0, lens=0.5,
+            shift=8.0, rotation=2.0, elastic=3.0, elastic_sigma=120.0, noise=4.0, shading=0.03,
+            fold_width=5.0, crack_width=4.0, folds=1, cracks=1, dust=3, missing_tiles=1,
+            missing_sections=1,
         )  # fmt: skip
 
     def project(self) -> dict[str, Any]:
         """petavox.yaml, as values."""
-        rim, size = 24, self.tiles.size
+        rim, size = 20, self.tiles.size
         box = f"0:{self.sections},{rim}:{size[0] - rim},{rim}:{size[1] - rim}"
         side = -(-(size[0] - 2 * rim) // 2)
         return {
@@ -62,7 +63,9 @@ class DemoSettings(Settings):
             "go_on_with_losses": True,
             "stages": {
                 "render": {"fill_missing": True, "box": box},
-                "qc": {"aligned": True},
+                "qc": True,
+                # as in the tissue that the shipped models were trained on
+                "contrast": {"low": 0.27, "high": 0.75},
                 "segment": {
                     "block": [self.sections, side, side],
                     "context": [10, 10, 10],
@@ -70,7 +73,7 @@ class DemoSettings(Settings):
                 },
                 "agglomerate": {
                     "candidates": {
-                        "max_distance": 30.0, "min_faces": 60, "min_size": 2000,
+                        "max_distance": 30.0, "min_faces": 100, "min_size": 2000,
                         "block": [self.sections, side, side],
                     },
                     "resegment": {"tries": 2},

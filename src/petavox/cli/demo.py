@@ -16,8 +16,8 @@ app = typer.Typer(add_completion=False)
 @command
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder to make.")] = Path("demo"),
-    sections: Annotated[int, typer.Option(help="Sections of the synthetic tissue.")] = 24,
-    tile: Annotated[int, typer.Option(help="Side of its tiles, pixels.")] = 180,
+    sections: Annotated[int, typer.Option(help="Sections of the synthetic tissue.")] = 32,
+    tile: Annotated[int, typer.Option(help="Side of its tiles, pixels.")] = 150,
     seed: Annotated[int, typer.Option(help="Of the synthetic tissue.")] = 7,
     workers: Annotated[int, typer.Option(help="Processes; 0: this one only.")] = 2,
     overwrite: Annotated[

@@ -50,6 +50,8 @@ class TileSettings(Settings):
     thickness_nm: float = Field(default=40.0, gt=0)
     seed: int = Field(default=0, ge=0)
     bits: Literal[8, 16] = 8
+    look: Literal["serial-section", "fib-sem"] = "serial-section"
+    """of the tissue; its own noise is left out, and that of the tiles put in"""
     jitter: float = Field(default=8.0, ge=0)
     """of the stage"""
     lens: float = Field(default=1.0, ge=-20, le=20)
@@ -322,9 +324,11 @@ def _warp(
 
 def tissue_sections(s: TileSettings) -> Section:
     """Sections of phantom tissue, without noise, at the settings' pixel; one plane each."""
-    look = LOOKS["serial-section"].model_copy(
-        update={"noise": 0.0, "section_gain": 0.0, "section_offset": 0.0, "slices": 1}
-    )
+    look = LOOKS[s.look].model_copy(
+        update={
+            "noise": 0.0, "streaks": 0.0, "section_gain": 0.0, "section_offset": 0.0, "slices": 1,
+        }
+    )  # fmt: skip
 
     def section(z: int, box: Box) -> np.ndarray:
         voxel = (s.thickness_nm, s.pixel_nm, s.pixel_nm)
