@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from petavox.blocks.content import content_digest
+from petavox.blocks.content import SMALL, content_digest
 from petavox.blocks.task import source_digest
 from petavox.errors import BadInput
 from petavox.project.project import Project
@@ -70,6 +70,10 @@ class Digests:
         files = sorted(place.glob("*.txt")) if place.is_dir() else [place]
         listed = sorted({t.file for t in tiles.read(table).tiles})
         said = [(f.name, self.file(f)) for f in files]
+        stats = [f.stat() for f in listed]
+        if sum(s.st_size for s in stats) > SMALL:
+            # as for volumes: reading all of a large data set would take as long as stitching it
+            return digest(said, [(s.st_size, s.st_mtime_ns) for s in stats])
         return digest(said, [self.file(f) for f in listed])
 
     def _remembered(self, name: str, signature: str, make: Any) -> str:
