@@ -115,3 +115,15 @@ def test_the_training_settings_of_the_guide_are_accepted():
     text = (ROOT / "docs" / "ground-truth.md").read_text()
     block = re.search(r"^```yaml\n(.*?)^```$", text, re.M | re.S)[1]
     assert parse(TrainSettings, yaml.safe_load(block), "ground-truth.md").trainer.minutes == 120
+
+
+def test_docstrings_become_lists_and_code():
+    spec = importlib.util.spec_from_file_location("docstrings", ROOT / "docs" / "docstrings.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    text = "Do it.\n\na: one\nthing.  b, c: two.\nRaises X.\n\n>>> f(1)   # doctest: +SKIP\n2"
+    wanted = (
+        "Do it.\n\n\n- **a**: one\n  thing.\n- **b, c**: two.\n\nRaises X.\n\n\n"
+        "```python\n>>> f(1)\n2\n```"
+    )
+    assert made.as_markdown(text) == wanted
