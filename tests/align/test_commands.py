@@ -8,9 +8,9 @@ from PIL import Image
 from scipy import ndimage as ndi
 
 import petavox.volume as pv
-from petavox.align import tiles
+from petavox.align import frames, tiles
 from petavox.errors import WorkFailed
-from petavox.stages import align, render, stitch
+from petavox.stages import align, align_blocks, render, stitch
 
 TILE, STEP, PIXEL = 160, 130, 4.0
 
@@ -60,3 +60,44 @@ def test_a_damaged_file_is_left_out_and_told(table, tmp_path):
     volume = pv.open(tmp_path / "s" / "sections")
     assert volume.shape[0] == 3
     assert "k1_t2.png" in (tmp_path / "s" / "failures.csv").read_text()
+
+
+def test_a_stopped_alignment_goes_on_from_where_it_was_with_the_same_result(
+    table, tmp_path, monkeypatch
+):
+    stitch.run(table, tmp_path / "s", SETTINGS)
+    settings = align.AlignStageSettings(slab=1, threads=1)
+    align.run(tmp_path / "s", tmp_path / "whole", settings)
+    real, calls = align_blocks.match_slab, []
+
+    def counted(block, context):
+        calls.append((context.reads["round"], block.number))
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return real(block, context)
+
+    monkeypatch.setattr(align_blocks, "match_slab", counted)
+    with pytest.raises(KeyboardInterrupt):
+        align.run(tmp_path / "s", tmp_path / "a", settings)
+    assert not (tmp_path / "a").exists()
+    first = list(calls)
+    align.run(tmp_path / "s", tmp_path / "a", settings)
+    again = calls[len(first) :]
+    # the four slabs that were finished are not done again
+    assert not set(first[:4]) & set(again)
+    assert not (tmp_path / "a.run").exists()
+    one, other = (frames.load(tmp_path / n / "fields.npz") for n in ("whole", "a"))
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name].displacement, other[name].displacement)
+
+
+def test_the_size_of_slabs_and_the_number_of_threads_change_nothing(table, tmp_path):
+    stitch.run(table, tmp_path / "s", SETTINGS)
+    got = []
+    for slab, threads in ((16, 2), (2, 1)):
+        settings = align.AlignStageSettings(slab=slab, threads=threads)
+        align.run(tmp_path / "s", tmp_path / f"a{slab}", settings)
+        got.append(frames.load(tmp_path / f"a{slab}" / "fields.npz"))
+    for name in got[0]:
+        np.testing.assert_array_equal(got[0][name].displacement, got[1][name].displacement)

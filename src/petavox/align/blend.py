@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from petavox.align import warp
-from petavox.align.frames import Field, Lattice
-from petavox.align.stack import extent
+from petavox.align.frames import Field, Lattice, extent
 
 Load = Callable[[int], np.ndarray]
 

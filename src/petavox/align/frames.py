@@ -215,6 +215,16 @@ class Field:
         return bool(np.isfinite(jacobian).all() and jacobian.min() > LEAST_JACOBIAN)
 
 
+def extent(f: Field, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of the box in the common frame that holds a section of `shape`."""
+    y = np.linspace(0, shape[0] - 1, 17)
+    x = np.linspace(0, shape[1] - 1, 17)
+    p = f.on_grid(y, x).reshape(-1, 2)
+    if not np.isfinite(p).all():
+        raise BadInput("a section's field is not finite: its matches cannot be used.")
+    return p.min(0), p.max(0)
+
+
 def save(path: Path | str, fields: dict[str, Field], **extra: np.ndarray) -> None:
     """Write fields (lengths in nm) as one npz: NAME.matrix, .shift, .origin, .spacing,
     .displacement for each; what a field lacks is left out. Form described in docs/alignment.md.

@@ -12,35 +12,22 @@ results are fields. What it is not: files, or the arithmetic (coarse, match, sol
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from petavox.align import coarse, match, solve
-from petavox.align.frames import Field, Lattice
-from petavox.errors import BadInput
+from petavox.align import chain, matching, solve
+from petavox.align.chain import thumb_factor
+from petavox.align.frames import Field, Lattice, extent
+from petavox.align.matching import Matcher, Round, Source
+from petavox.align.order import suggested_order
 from petavox.settings import Settings
 
+__all__ = ["AlignSettings", "Pair", "Result", "align", "extent", "levels", "thumb_factor"]
+
 Say = Callable[[str], None]
-
-
-class Source(Protocol):
-    """Sections by number; full-resolution shape, and images averaged down."""
-
-    def shape(self, k: int) -> tuple[int, int]:
-        """Pixels (h, w) of section k."""
-        ...
-
-    def level(self, k: int, factor: int) -> tuple[np.ndarray, np.ndarray]:
-        """Section k averaged down by `factor`: image (h, w) and where matches may lie (bool)."""
-        ...
-
-    def texture(self, k: int, factor: int) -> np.ndarray:
-        """The texture channel of section k at that level (petavox.align.texture), (h, w)."""
-        ...
 
 
 class AlignSettings(Settings):
@@ -109,7 +96,6 @@ class Result:
 
     fields: dict[int, Field] = field(default_factory=dict)
     pairs: list[Pair] = field(default_factory=list)
-    rough: dict[tuple[int, int], coarse.Rough] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
@@ -128,221 +114,63 @@ def align(
     say: Say | None = None,
     done: Callable[[int], None] | None = None,
     run: Callable[..., Iterable[Any]] = map,
+    matcher: Matcher | None = None,
 ) -> Result:
     """Fields of all `sections` (ascending numbers; gaps are bridged).
 
     fixed: sections solved before, held still.  springs: stiffness of a section's control grid
     (folds).  landmarks: extra matches, full pixels.  missing: sections not to be used -> cause.
     say: gets a line per failure.  done: gets the number of sections finished so far.
-    run: like `map`; the map of a thread pool does pairs at once.
+    run: like `map`; the map of a thread pool does sections and pairs at once.
+    matcher: does the rounds of matching; default: here, with `run`.
     """
     say = say or (lambda line: None)
     result = Result(failures=dict(missing or {}))
     result.fields.update(fixed or {})
     order = [k for k in sections if k not in result.failures]
-    todo = [k for k in order if k not in result.fields]
-    if not todo:
+    if all(k in result.fields for k in order):
         return result
-    chain = _chain(source, order, result, settings, device, say)
+    rough = chain.chain_up(
+        source,
+        order,
+        result.fields,
+        thumbnail_px=settings.thumbnail_px,
+        narrow=settings.narrow_degrees,
+        device=device,
+        say=say,
+        run=run,
+    )
+    result.failures |= rough.failures
+    result.notes += rough.notes
+    work = _Work(
+        source,
+        settings,
+        result,
+        rough.fields,
+        springs,
+        landmarks,
+        say,
+        run,
+        matcher or (lambda of: matching.matched(source, of, of.group, device=device, run=run)),
+    )
     step = max(settings.window - settings.margin, 1)
-    usable = [k for k in order if k in chain]
+    usable = [k for k in order if k in rough.fields]
     for start in range(0, max(len(usable) - settings.margin, 1), step):
         group = usable[start : start + settings.window]
-        free = [k for k in group if k not in result.fields]
-        if free:
+        if any(k not in result.fields for k in group):
             held = {k: result.fields[k] for k in group if k in result.fields}
             if held:
-                _continue(chain, held, group, {k: source.shape(k) for k in group})
-            _window(
-                source,
-                group,
-                free,
-                held,
-                chain,
-                result,
-                settings,
-                springs,
-                landmarks,
-                device,
-                say,
-                run,
-            )
+                shapes = {k: source.shape(k) for k in group}
+                chain.carry_over(rough.fields, held, group, shapes)
+            work.window(f"{start // step:05d}", group, held)
         if done is not None:
             done(len([k for k in usable if k in result.fields]))
-    result.order = _suggested_order(source, usable, result, settings, device)
+    known = [k for k in usable if k in result.fields]
+    result.order = suggested_order(source, known, result.fields, settings.thumbnail_px, device)
     if result.order:
-        moved = [k for k, j in zip(usable, result.order, strict=True) if k != j]
+        moved = [k for k, j in zip(known, result.order, strict=True) if k != j]
         say(f"sections {', '.join(map(str, moved))} seem to be in the WRONG ORDER.")
     return result
-
-
-def _suggested_order(
-    source: Source, usable: Sequence[int], result: Result, settings: AlignSettings, device: str
-) -> list[int]:
-    """The order of sections by likeness after alignment, or [] if the given one is as good.
-
-    Neighbours are more alike than sections farther apart. Every pair up to three apart is
-    compared as thumbnails; moving one section or reversing a run of two or three is tried until
-    nothing raises the sum of the neighbours' correlations by more than its own noise.
-    """
-    known = [k for k in usable if k in result.fields]
-    if len(known) < 4:
-        return []
-    shape = source.shape(known[0])
-    factor = thumb_factor(shape, 2 * settings.thumbnail_px)
-    views: dict[int, tuple[Any, Any]] = {}
-    like: dict[tuple[int, int], float] = {}
-    for i, k in enumerate(known):
-        f = result.fields[k]
-        low, high = extent(f, source.shape(k))
-        pull = f.inverse(Lattice.covering(low, high, max(shape) / 12))
-        image, valid = source.level(k, factor)
-        size = (int(shape[0] // factor), int(shape[1] // factor))
-        views[k] = match.warped(image, valid, pull, (0, 0), size, factor, device)
-        for j in known[max(0, i - 4) : i]:
-            map_ = match.patch_correlation(views[j], views[k], max(16, min(size) // 6), 1.0)
-            good = map_[np.isfinite(map_)]
-            like[j, k] = float(good.mean()) if len(good) else 0.0
-        for old in known[: max(0, i - 4)]:
-            views.pop(old, None)
-
-    def gain(order: Sequence[int]) -> float:
-        # what is not measured (five apart or more) is as unlike as the least like measured
-        floor = min(like.values())
-        return sum(like.get((min(a, b), max(a, b)), floor) for a, b in itertools.pairwise(order))
-
-    order = list(known)
-    noise = 0.25 * float(np.std([like[a, b] for a, b in itertools.pairwise(known)])) + 0.02
-    for _ in range(len(known)):
-        best, best_gain = order, gain(order) + noise
-        for i in range(len(order)):
-            for n in (2, 3, 4):
-                if i + n > len(order):
-                    continue
-                run = order[i : i + n]
-                for new in (run[::-1], run[1:] + run[:1], run[-1:] + run[:-1]):
-                    tried = order[:i] + new + order[i + n :]
-                    # only the run and its rims change
-                    value = gain(order) + (
-                        gain(tried[max(0, i - 1) : i + n + 1])
-                        - gain(order[max(0, i - 1) : i + n + 1])
-                    )
-                    if value > best_gain + 1e-9:
-                        best, best_gain = tried, value
-        if best is order:
-            break
-        order = best
-    if order == known:
-        return []
-    place = dict(zip(known, order, strict=True))
-    return [place.get(k, k) for k in usable]
-
-
-def thumb_factor(shape: tuple[int, int], longest: int) -> int:
-    """The power of two that brings a section to at most `longest` pixels."""
-    factor = 1
-    while max(shape) / factor > longest:
-        factor *= 2
-    return factor
-
-
-def _chain(
-    source: Source,
-    order: Sequence[int],
-    result: Result,
-    settings: AlignSettings,
-    device: str,
-    say: Say,
-) -> dict[int, Field]:
-    """Rough rigid transforms section -> common frame, from the pairs' thumbnails."""
-    largest = tuple(np.max([source.shape(k) for k in order], axis=0))
-    factor = thumb_factor((int(largest[0]), int(largest[1])), settings.thumbnail_px)
-    thumbs: dict[int, coarse.Thumbnail] = {}
-
-    def thumb(k: int) -> coarse.Thumbnail:
-        if k not in thumbs:
-            image, valid = source.level(k, factor)
-            thumbs[k] = coarse.thumbnail(image, valid, factor, device=device)
-            for old in [n for n in thumbs if n < k - 8]:
-                del thumbs[old]
-        return thumbs[k]
-
-    chain: dict[int, Field] = {k: _rigid(f, source.shape(k)) for k, f in result.fields.items()}
-    for i, k in enumerate(order):
-        if k in chain:
-            continue
-        before = [j for j in order[:i] if j in chain][-3:][::-1]
-        if not before:
-            after = [j for j in order[i + 1 :] if j in chain][:3]
-            before = after
-        if not before:
-            chain[k] = Field()
-            continue
-        best: coarse.Rough | None = None
-        for j in before:
-            found = coarse.rough(thumb(j), thumb(k), narrow=settings.narrow_degrees, device=device)
-            result.rough[j, k] = found
-            if best is None or found.trust > best.trust:
-                best, base = found, j
-            if found.found:
-                break
-            say(
-                f"sections {j} and {k}: no rough alignment found (trust {found.trust:.2f}); "
-                "trying the section before."
-            )
-        assert best is not None
-        if not best.found:
-            result.failures[k] = (
-                f"no rough alignment to sections {', '.join(map(str, before))} "
-                f"(best trust {best.trust:.2f})"
-            )
-            say(f"section {k} FAILED: {result.failures[k]}; it is left out and bridged.")
-            continue
-        back = np.linalg.inv(best.transform.matrix)
-        inverse = Field.affine(back, -back @ best.transform.shift)
-        m = chain[base].matrix @ inverse.matrix
-        t = chain[base].matrix @ inverse.shift + chain[base].shift
-        chain[k] = _rigid(Field.affine(m, t), source.shape(k))
-        if best.flipped:
-            note = f"section {k} is flipped relative to section {base}"
-            result.notes.append(note)
-            say(note)
-        if abs((best.degrees + 180) % 360 - 180) > settings.narrow_degrees:
-            note = (
-                f"section {k} is rotated by {best.degrees:.1f} degrees relative to section {base}"
-            )
-            result.notes.append(note)
-            say(note)
-    return chain
-
-
-def _rigid(f: Field, shape: tuple[int, int]) -> Field:
-    """The rotation (or flip) and shift nearest to a field over a section (Procrustes)."""
-    p = Lattice((0.0, 0.0), 1.0, (5, 5)).points / 4 * (np.asarray(shape, float) - 1)
-    q = f(p)
-    cp, cq = p.mean(0), q.mean(0)
-    u, _, vt = np.linalg.svd((q - cq).T @ (p - cp))
-    m = u @ vt
-    return Field.affine(m, cq - m @ cp)
-
-
-def _continue(
-    chain: dict[int, Field],
-    held: Mapping[int, Field],
-    group: Sequence[int],
-    shapes: Mapping[int, tuple[int, int]],
-) -> None:
-    """Carry what the held sections' solve changed over to the rough transforms after them."""
-    last = max(held)
-    solved, guess = _rigid(held[last], shapes[last]), chain[last]
-    linear = solved.matrix @ np.linalg.inv(guess.matrix)
-    shift = solved.shift - linear @ guess.shift
-    for k in group:
-        if k in held:
-            chain[k] = _rigid(held[k], shapes[k])
-        elif k > last:
-            f = chain[k]
-            chain[k] = Field.affine(linear @ f.matrix, linear @ f.shift + shift)
 
 
 def levels(shape: tuple[int, int], settings: AlignSettings) -> list[int]:
@@ -356,113 +184,112 @@ def levels(shape: tuple[int, int], settings: AlignSettings) -> list[int]:
     return out
 
 
-def _window(
-    source: Source,
-    group: Sequence[int],
-    free: Sequence[int],
-    held: Mapping[int, Field],
-    chain: Mapping[int, Field],
-    result: Result,
-    settings: AlignSettings,
-    springs: Callable[[int, Lattice], np.ndarray] | None,
-    landmarks: Sequence[solve.Matches],
-    device: str,
-    say: Say,
-    run: Callable[..., Iterable[Any]],
-) -> None:
-    """Solve the free sections of one window and put their fields into the result."""
-    shapes = {k: source.shape(k) for k in group}
-    largest = np.max(list(shapes.values()), axis=0)
-    fields: dict[int, Field] = {k: held.get(k, chain[k]) for k in group}
-    steps = levels((int(largest[0]), int(largest[1])), settings)
-    plan = [f for f in steps] + [steps[-1]] * (settings.passes - 1)
-    matched: list[solve.Matches] = []
-    for turn, factor in enumerate(plan):
-        finest = factor == steps[-1]
-        # coarse levels see only what is large: stiffer and more forgiving there
-        ratio = factor / steps[-1]
-        smooth = settings.smooth_px * max(ratio, 1.0)
-        own = max(settings.smooth_px, settings.jerk_px)
-        spacing = max(settings.spacing_px or 1.25 * own, 0.7 * own * ratio)
-        pulls, low, high = _pulls(fields, shapes, spacing)
-        size = _window_size(min(int(largest.min() / factor), 10**9), settings.window_px)
-        stride = max(4, round(settings.stride * size))
-        offsets = list(settings.offsets)
-        if not finest or len(steps) == 1:
-            offsets += [o for o in settings.far_offsets if o not in offsets]
-        search = size // 2 - 1 if turn == 0 else size // 4
-        pieces: dict[tuple[int, int], list[solve.Matches]] = {}
-        for windows in match.windows_over(
-            low, high, size=size, stride=stride, factor=factor, most=settings.batch
-        ):
-            for m in _matches(
-                source,
-                group,
-                free,
-                pulls,
-                windows,
-                offsets,
-                search,
-                settings,
-                device,
-                run,
-                settings.texture and finest,
-            ):
-                pieces.setdefault((m.a, m.b), []).append(m)
-        matched = _weighed([_joined(parts) for parts in pieces.values()])
-        wanted = {*landmarks_of(landmarks, group)}
-        extra = [m for m in landmarks if (m.a, m.b) in wanted]
-        lattices = {k: Lattice.covering((0, 0), np.asarray(shapes[k]) - 1, spacing) for k in free}
-        solved = solve.relax(
-            {k: chain[k] for k in free},
-            lattices,
-            matched + extra,
-            solve.Stiffness(
-                smooth=smooth,
-                slope=settings.slope_px,
-                jerk=settings.jerk_px * max(ratio, 1.0),
-                tolerance=settings.tolerance_px * max(ratio, 1.0) ** 0.5,
-                rounds=settings.rounds,
-            ),
-            fixed=held,
-            springs=None if springs is None else {k: springs(k, lattices[k]) for k in free},
-        )
-        fields.update(solved.fields)
-        matched = [replace(m, inlier=w) for m, w in zip(matched, solved.inliers, strict=False)]
-        residuals = solved.residuals
-    for m, r in zip(matched, residuals, strict=False):
+@dataclass
+class _Work:
+    """What the windows of one run share."""
+
+    source: Source
+    settings: AlignSettings
+    result: Result
+    rough: Mapping[int, Field]
+    springs: Callable[[int, Lattice], np.ndarray] | None
+    landmarks: Sequence[solve.Matches]
+    say: Say
+    run: Callable[..., Iterable[Any]]
+    matcher: Matcher
+
+    def window(self, name: str, group: Sequence[int], held: Mapping[int, Field]) -> None:
+        """Solve the free sections of one window and put their fields into the result."""
+        settings = self.settings
+        free = [k for k in group if k not in held]
+        shapes = {k: self.source.shape(k) for k in group}
+        largest = np.max(list(shapes.values()), axis=0)
+        fields: dict[int, Field] = {k: held.get(k, self.rough[k]) for k in group}
+        steps = levels((int(largest[0]), int(largest[1])), settings)
+        extra = [m for m in self.landmarks if m.a in fields and m.b in fields]
+        for turn, factor in enumerate(steps + [steps[-1]] * (settings.passes - 1)):
+            finest = factor == steps[-1]
+            # coarse levels see only what is large: stiffer and more forgiving there
+            ratio = max(factor / steps[-1], 1.0)
+            own = max(settings.smooth_px, settings.jerk_px)
+            spacing = max(settings.spacing_px or 1.25 * own, 0.7 * own * ratio)
+            pulls, low, high = _pulls(fields, shapes, spacing)
+            size = _window_size(int(largest.min() / factor), settings.window_px)
+            offsets = list(settings.offsets)
+            if not finest or len(steps) == 1:
+                offsets += [o for o in settings.far_offsets if o not in offsets]
+            matched = self.matcher(
+                Round(
+                    name=f"{name}-{turn}",
+                    group=tuple(group),
+                    free=tuple(free),
+                    pulls=pulls,
+                    low=(float(low[0]), float(low[1])),
+                    high=(float(high[0]), float(high[1])),
+                    factor=factor,
+                    size=size,
+                    stride=max(4, round(settings.stride * size)),
+                    search=size // 2 - 1 if turn == 0 else size // 4,
+                    offsets=tuple(offsets),
+                    batch=settings.batch,
+                    least=settings.least_trust,
+                    textured=settings.texture and finest,
+                )
+            )
+            matched = matching.weighed(matched)
+            lattices = {
+                k: Lattice.covering((0, 0), np.asarray(shapes[k]) - 1, spacing) for k in free
+            }
+            solved = solve.relax(
+                {k: self.rough[k] for k in free},
+                lattices,
+                matched + extra,
+                solve.Stiffness(
+                    smooth=settings.smooth_px * ratio,
+                    slope=settings.slope_px,
+                    jerk=settings.jerk_px * ratio,
+                    tolerance=settings.tolerance_px * ratio**0.5,
+                    rounds=settings.rounds,
+                ),
+                fixed=held,
+                springs=self.springs and {k: self.springs(k, lattices[k]) for k in free},
+                run=self.run,
+            )
+            fields.update(solved.fields)
+        for m, r, left in zip(matched, solved.residuals, solved.inliers, strict=False):
+            self._judge(replace(m, inlier=left), r)
+        for k in free:
+            self._accept(k, fields[k], alone=len(group) == 1)
+
+    def _judge(self, m: solve.Matches, residual: np.ndarray) -> None:
+        """Record a pair after the last round."""
         believed = m.inlier > 0.25
         share = (
             float(np.sum(m.weight * m.inlier) / max(np.sum(m.weight), 1e-9)) if len(m.p) else 0.0
         )
-        typical = float(np.median(r[believed])) if believed.any() else float("nan")
+        typical = float(np.median(residual[believed])) if believed.any() else float("nan")
         cause = ""
         if len(m.p) < 4:
             cause = f"only {len(m.p)} windows match"
-        elif share < settings.least_inliers:
+        elif share < self.settings.least_inliers:
             cause = f"only {100 * share:.0f} % of the matches agree with the neighbours"
         if cause and m.b - m.a == 1:
-            say(f"sections {m.a} and {m.b} FAILED to match: {cause}.")
-        result.pairs.append(Pair(m.a, m.b, len(m.p), share, typical, cause))
-    for k in free:
-        f = fields[k]
-        linked = [p for p in result.pairs if k in (p.a, p.b) and not p.failed]
+            self.say(f"sections {m.a} and {m.b} FAILED to match: {cause}.")
+        self.result.pairs.append(Pair(m.a, m.b, len(m.p), share, typical, cause))
+
+    def _accept(self, k: int, f: Field, *, alone: bool) -> None:
+        """Put a field into the result, or say why not."""
+        result = self.result
         if not f.is_sound:
             result.failures[k] = (
                 f"its field folds over (smallest cell {f.jacobian().min():.2f} of its area)"
             )
-        elif not linked and len(group) > 1:
+        elif not alone and not any(k in (p.a, p.b) and not p.failed for p in result.pairs):
             result.failures[k] = "no neighbour matches it"
         if k in result.failures:
-            say(f"section {k} FAILED: {result.failures[k]}.")
+            self.say(f"section {k} FAILED: {result.failures[k]}.")
         else:
             result.fields[k] = f
-
-
-def landmarks_of(landmarks: Sequence[solve.Matches], group: Sequence[int]) -> list[tuple[int, int]]:
-    """The pairs of a group that have landmarks."""
-    inside = set(group)
-    return [(m.a, m.b) for m in landmarks if m.a in inside and m.b in inside]
 
 
 def _window_size(shortest: int, wanted: int) -> int:
@@ -482,107 +309,3 @@ def _pulls(
         highs.append(high)
         pulls[k] = f.inverse(Lattice.covering(low, high, spacing))
     return pulls, np.min(lows, axis=0), np.max(highs, axis=0)
-
-
-def extent(f: Field, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of the box in the common frame that holds a section of `shape`."""
-    y = np.linspace(0, shape[0] - 1, 17)
-    x = np.linspace(0, shape[1] - 1, 17)
-    p = f.on_grid(y, x).reshape(-1, 2)
-    if not np.isfinite(p).all():
-        raise BadInput("a section's field is not finite: its matches cannot be used.")
-    return p.min(0), p.max(0)
-
-
-def _matches(
-    source: Source,
-    group: Sequence[int],
-    free: Sequence[int],
-    pulls: Mapping[int, Field],
-    windows: match.Windows,
-    offsets: Sequence[int],
-    search: int,
-    settings: AlignSettings,
-    device: str,
-    run: Callable[..., Iterable[Any]],
-    textured: bool = False,
-) -> list[solve.Matches]:
-    """Matches of all wanted pairs of a group on one set of windows; few sections held at once."""
-    wanted = {k: _partners(group, k, offsets) for k in group}
-    kept: dict[int, match.Spectra] = {}
-    out: list[solve.Matches] = []
-    moving = set(free)
-    for i, k in enumerate(group):
-        later = group[i + 1 :]
-        if not (
-            any(j in moving or k in moving for j in wanted[k])
-            or any(k in wanted[n] and (n in moving or k in moving) for n in later)
-        ):
-            continue
-        image, valid = source.level(k, windows.factor)
-        grain = source.texture(k, windows.factor) if textured else None
-        kept[k] = match.window_spectra(image, valid, pulls[k], windows, device, grain)
-
-        def pair(j: int, k: int = k) -> solve.Matches:
-            return match.compare(
-                kept[j],
-                kept[k],
-                (pulls[j], pulls[k]),
-                windows,
-                (j, k),
-                search=search,
-                least=settings.least_trust,
-            )
-
-        out += run(pair, [j for j in wanted[k] if j in kept and (j in moving or k in moving)])
-        for j in [j for j in kept if not any(j in wanted[n] for n in later)]:
-            del kept[j]
-    return out
-
-
-def _partners(group: Sequence[int], k: int, offsets: Sequence[int]) -> list[int]:
-    """Earlier sections to match with k: those at the offsets, and over a gap the next two."""
-    present = [j for j in group if j < k]
-    wanted = {k - o for o in offsets} & set(present)
-    # over a missing section the nearest two that exist take its place
-    wanted |= set(present[-min(2, len(offsets)) :])
-    return sorted(wanted)
-
-
-def _joined(parts: Sequence[solve.Matches]) -> solve.Matches:
-    """One list of matches per pair."""
-    m = parts[0]
-    counts = np.array([max(len(p.p), 1e-9) for p in parts])
-    return replace(
-        m,
-        p=np.concatenate([p.p for p in parts]),
-        q=np.concatenate([p.q for p in parts]),
-        weight=np.concatenate([p.weight for p in parts]),
-        information=float(np.average([p.information for p in parts], weights=counts)),
-    )
-
-
-def _weighed(pairs: Sequence[solve.Matches]) -> list[solve.Matches]:
-    """Weights times how much each pair tells about shifts, relative to the neighbours' median.
-
-    Tissue itself differs the more, the farther two sections are apart; by how much, the
-    coherence of the pair says. A pair of unknown coherence counts 1 / (2 x distance).
-    """
-    known = [m.information for m in pairs if m.information > 0 and len(m.p)]
-    near = [m.information for m in pairs if m.b - m.a == 1 and m.information > 0 and len(m.p)]
-    if not known:
-        return [replace(m, weight=m.weight / _far(m)) for m in pairs]
-    usual = float(np.median(near or known))
-    return [
-        replace(
-            m,
-            weight=m.weight
-            * (np.clip(m.information / usual, 0.01, 2.0) if m.information > 0 else 1 / _far(m)),
-        )
-        for m in pairs
-    ]
-
-
-def _far(m: solve.Matches) -> float:
-    away = abs(m.b - m.a)
-    return 1.0 if away == 1 else 2.0 * away

@@ -29,15 +29,19 @@ def align(
     settings: Annotated[
         Path | None, typer.Option(help="YAML with settings (docs/alignment.md).")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Pairs done at once.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Pairs done at once in a process.")] = None,
     memory_mb: Annotated[int | None, typer.Option(help="Sections held in memory.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes that match; 0 is this one.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or xpu.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace OUT if it is there.")] = False,
 ) -> Figures:
     """Find the field of every section that brings it into one volume.
 
+    A run that was stopped goes on from OUT.run when it is started again.
+
     Example: petavox align stitched aligned
     """
+    from petavox.blocks import open_engine
     from petavox.settings import parse, read_yaml_mapping
     from petavox.stages import align as stage
 
@@ -45,12 +49,14 @@ def align(
     options = {"threads": threads, "memory_mb": memory_mb, "device": device}
     given |= {k: v for k, v in options.items() if v is not None}
     parsed = parse(stage.AlignStageSettings, given, "the options of petavox align")
-    return stage.run(
-        sections,
-        out,
-        parsed,
-        matches=match_mask,
-        fixed=fixed,
-        landmarks=landmarks,
-        overwrite=overwrite,
-    )
+    with open_engine(workers=workers) as engine:
+        return stage.run(
+            sections,
+            out,
+            parsed,
+            matches=match_mask,
+            fixed=fixed,
+            landmarks=landmarks,
+            engine=engine,
+            overwrite=overwrite,
+        )

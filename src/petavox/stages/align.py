@@ -5,18 +5,21 @@ measures how neighbours agree, and writes
 
     OUT/petavox.json       state and provenance
     OUT/fields.npz         section -> volume, one field per section, nm (docs/alignment.md)
-    OUT/report.json, pairs.csv, sections.csv, failures.csv
+    OUT/report.json, pairs.csv, failures.csv, damage.csv
 
-What it is not: the science, or rendering (stages/render.py).
+While it runs, OUT.run holds the ledger and the matches that are done; a run that was stopped goes
+on from there. What it is not: the science, the matching (stages/align_blocks.py), or rendering
+(stages/render.py).
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +28,20 @@ from pydantic import Field as Default
 
 from petavox import provenance
 from petavox.align import frames, match, solve, stack
-from petavox.align.frames import Field, Lattice
+from petavox.align.damage import DamageSettings
+from petavox.align.frames import Field, Lattice, extent
 from petavox.align.stack import AlignSettings
+from petavox.blocks import Engine, Ledger
+from petavox.blocks.content import content_digest
 from petavox.errors import BadInput, WorkFailed
 from petavox.progress import Progress
 from petavox.settings import Settings
-from petavox.stages.section_folder import Sections, volume_of
-from petavox.stages.stitch import one_torch_thread, write_csv
-from petavox.volume import opening, state
+from petavox.stages.align_blocks import BlockMatcher, Place
+from petavox.stages.align_report import write_report
+from petavox.stages.section_damage import SectionDamage
+from petavox.stages.section_folder import NAME, Sections, volume_of
+from petavox.stages.threads import one_torch_thread
+from petavox.volume import opening, places, state
 
 log = logging.getLogger("petavox")
 
@@ -49,7 +58,14 @@ class AlignStageSettings(Settings):
     memory_mb: int = Default(1024, ge=64)
     """Bound on sections held in memory."""
     threads: int = Default(2, ge=1)
-    """Pairs worked on at once."""
+    """Sections and pairs worked on at once in each process."""
+    slab: int = Default(16, ge=1)
+    """Sections of one block task of matching."""
+    find_damage: bool = True
+    """Look for folds, cracks, dust and empty areas, unless a match mask is given: no matches are
+    sought there, and folds and cracks weaken the section's springs."""
+    damage: DamageSettings = DamageSettings()
+    """What counts as damage."""
     device: str = "cpu"
     """Where correlation and resampling run: cpu, cuda, xpu."""
 
@@ -62,13 +78,15 @@ def run(
     matches: str | Path | None = None,
     fixed: str | Path | None = None,
     landmarks: str | Path | None = None,
+    engine: Engine | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Align the sections of a volume (or of a stitch folder); returns figures.
 
-    matches: volume of the sections' shape, true where matches may lie (a match mask).  fixed: an
-    older OUT whose sections stay as they are, while new ones are added.  landmarks: CSV with the
-    columns a,ay_nm,ax_nm,b,by_nm,bx_nm.
+    matches: volume of the sections' shape, true where matches may lie (a match mask); without it
+    damage is looked for.  fixed: an older OUT whose sections stay as they are, while new ones are
+    added.  landmarks: CSV with the columns a,ay_nm,ax_nm,b,by_nm,bx_nm.  engine: where the
+    matching runs; default: this process.
     Raises WorkFailed at the end if sections could not be aligned; the others are in `out`.
     """
     started = time.monotonic()
@@ -76,43 +94,66 @@ def run(
     pixel = volume.voxel_size.x
     if abs(volume.voxel_size.y - pixel) > 1e-6 * pixel:
         raise BadInput(f"{sections} has pixels of {volume.voxel_size}: they must be square.")
-    masks = None if matches is None else opening.open(matches)
-    if masks is not None and masks.box != volume.box:
-        raise BadInput(f"the match mask {matches} has box {masks.box}, the sections {volume.box}.")
+    if matches is not None and opening.open(matches).box != volume.box:
+        raise BadInput(
+            f"the match mask {matches} has box {opening.open(matches).box}, the sections "
+            f"{volume.box}."
+        )
     held = {} if fixed is None else read_fields(fixed, pixel)
     marks = [] if landmarks is None else read_landmarks(landmarks, pixel)
     place = Path(out)
-    opening.make_room(place, overwrite=overwrite)
-    place.mkdir(parents=True)
-    state.begin(place, stage="align")
-    source = Sections(volume, matches=masks, memory_mb=settings.memory_mb)
+    work = place.with_name(place.name + ".run")
+    if not work.exists():
+        opening.make_room(place, overwrite=overwrite)
+    at = Path(sections)
+    source_path = at / NAME if (at / NAME).is_dir() else sections
+    where = Place(
+        volume=_absolute(source_path),
+        content=content_digest(source_path),
+        mask=None if matches is None else _absolute(matches),
+        damage=settings.damage if settings.find_damage and matches is None else None,
+        run=str(work.absolute()),
+        memory_mb=settings.memory_mb,
+        threads=settings.threads,
+    )
+    source = where.open()
     order = list(range(volume.box.start[0], volume.box.stop[0]))
     held = {k: f for k, f in held.items() if k in set(order)}
-    missing = _missing(source, order, settings, held)
-    for k, cause in missing.items():
-        log.warning("section %d is MISSING: %s; it is bridged.", k, cause)
-    with one_torch_thread(), ThreadPoolExecutor(settings.threads) as pool:
+    with (
+        Ledger(work / "ledger.db") as ledger,
+        one_torch_thread(),
+        ThreadPoolExecutor(settings.threads) as pool,
+    ):
+        missing = _missing(source, order, settings, held, pool)
+        for k, cause in missing.items():
+            log.warning("section %d is MISSING: %s; it is bridged.", k, cause)
         with Progress("align", total=len(order) - len(missing), unit="section") as progress:
             result = stack.align(
                 source,
                 order,
                 settings.match,
                 fixed=held,
+                springs=None if source.damage is None else _springs(source.damage),
                 landmarks=marks,
                 missing=missing,
                 device=settings.device,
                 say=lambda line: log.warning("%s", line),
                 done=progress.to,
                 run=pool.map,
+                matcher=BlockMatcher(where, ledger, engine, settings.slab),
             )
         seconds = {"align": time.monotonic() - started}
         patches = _patches(source, result, settings, pool)
     seconds["report"] = time.monotonic() - started - seconds["align"]
+    opening.make_room(place, overwrite=True)
+    place.mkdir(parents=True)
+    state.begin(place, stage="align")
     frames.save(
         place / "fields.npz",
         {f"section_{k:05d}": f.scaled(pixel) for k, f in sorted(result.fields.items())},
     )
-    figures = _report(place, result, missing, patches) | {
+    hurt = {} if source.damage is None else {k: source.damage(k) for k in order if k not in missing}
+    figures = write_report(place, result, missing, patches, hurt) | {
         "seconds": {k: round(v, 2) for k, v in seconds.items()},
         "out": str(place),
     }
@@ -129,6 +170,7 @@ def run(
         seconds=time.monotonic() - started,
     )
     state.finish(place, record)
+    shutil.rmtree(work)
     failed = {k: c for k, c in result.failures.items() if k not in missing}
     if failed:
         k = min(failed)
@@ -137,6 +179,16 @@ def run(
             f"{failed[k]}); the others are in {place}, see failures.csv."
         )
     return figures
+
+
+def _absolute(path: str | Path) -> str:
+    """Workers may start in another folder."""
+    place = places.named(path)
+    return place if places.is_url(place) else str(Path(place).absolute())
+
+
+def _springs(damage: SectionDamage) -> Callable[[int, Lattice], np.ndarray]:
+    return lambda k, lattice: damage(k).springs(lattice)
 
 
 def read_fields(path: str | Path, pixel: float) -> dict[int, Field]:
@@ -179,18 +231,21 @@ def read_landmarks(path: str | Path, pixel: float) -> list[solve.Matches]:
 
 
 def _missing(
-    source: Sections, order: Sequence[int], settings: AlignStageSettings, held: Mapping[int, Field]
+    source: Sections,
+    order: Sequence[int],
+    settings: AlignStageSettings,
+    held: Mapping[int, Field],
+    pool: ThreadPoolExecutor,
 ) -> dict[int, str]:
     """Sections with next to nothing in them."""
     factor = stack.thumb_factor(source.shape(order[0]), settings.match.thumbnail_px)
-    out = {}
-    for k in order:
-        if k in held:
-            continue
-        _, valid = source.level(k, factor)
-        if valid.mean() < settings.least_cover:
-            out[k] = f"only {100 * valid.mean():.1f} % of its area has an image"
-    return out
+    asked = [k for k in order if k not in held]
+    cover = pool.map(lambda k: float(source.level(k, factor)[1].mean()), asked)
+    return {
+        k: f"only {100 * share:.1f} % of its area has an image that can be matched"
+        for k, share in zip(asked, cover, strict=True)
+        if share < settings.least_cover
+    }
 
 
 def _patches(
@@ -205,7 +260,7 @@ def _patches(
     pulls, boxes = {}, []
     for k in known:
         f = result.fields[k]
-        low, high = stack.extent(f, shape)
+        low, high = extent(f, shape)
         spacing = f.lattice.spacing if f.lattice is not None else 200.0
         pulls[k] = f.inverse(Lattice.covering(low, high, spacing))
         boxes.append((low, high))
@@ -219,63 +274,13 @@ def _patches(
             *source.level(k, factor), pulls[k], start, size, factor, settings.device
         )
 
-    out = {}
+    out: dict[tuple[int, int], np.ndarray] = {}
     before = seen(known[0])
-    for a, b in itertools.pairwise(known):
-        after = seen(b)
-        out[a, b] = match.patch_correlation(before, after, settings.patch_px)
-        before = after
+    for i in range(1, len(known), 8):
+        views = [before, *pool.map(seen, known[i : i + 8])]
+        maps = pool.map(
+            lambda v: match.patch_correlation(v[0], v[1], settings.patch_px), pairwise(views)
+        )
+        out.update(zip(pairwise(known[i - 1 : i + 8]), maps, strict=True))
+        before = views[-1]
     return out
-
-
-def _report(
-    place: Path,
-    result: stack.Result,
-    missing: Mapping[int, str],
-    patches: Mapping[tuple[int, int], np.ndarray],
-) -> dict[str, Any]:
-    """Tables, and the figures."""
-    rows = [
-        {
-            "a": p.a,
-            "b": p.b,
-            "matches": p.matches,
-            "inlier_share": round(p.inliers, 3),
-            "residual_px": round(p.residual_px, 3),
-            "patch_correlation": round(float(np.nanmean(patches[p.a, p.b])), 4)
-            if (p.a, p.b) in patches and np.isfinite(patches[p.a, p.b]).any()
-            else "",
-            "failed": p.failed,
-        }
-        for p in sorted(result.pairs, key=lambda p: (p.a, p.b))
-    ]
-    names = ("a", "b", "matches", "inlier_share", "residual_px", "patch_correlation", "failed")
-    write_csv(place / "pairs.csv", rows, names)
-    write_csv(
-        place / "failures.csv",
-        [{"section": k, "cause": c} for k, c in sorted(result.failures.items())],
-        ["section", "cause"],
-    )
-    near = [p for p in result.pairs if p.b - p.a == 1]
-    maps = [m for m in patches.values() if np.isfinite(m).any()]
-    np.savez_compressed(
-        place / "patch_correlation.npz",
-        **{f"{a:05d}_{b:05d}": m.astype(np.float32) for (a, b), m in patches.items()},  # type: ignore[arg-type]
-    )
-    return {
-        "sections": len(result.fields),
-        "missing": sorted(missing),
-        "failed": sorted(k for k in result.failures if k not in missing),
-        "pairs": len(result.pairs),
-        "pairs_failed": [f"{p.a}-{p.b}" for p in near if p.failed],
-        "residual_px": _mean([p.residual_px for p in near]),
-        "inlier_share": _mean([p.inliers for p in near]),
-        "patch_correlation": _mean([float(np.nanmean(m)) for m in maps]),
-        "notes": result.notes,
-        "suspected_order": result.order,
-    }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    good = [v for v in values if np.isfinite(v)]
-    return round(float(np.mean(good)), 4) if good else None

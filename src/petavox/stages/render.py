@@ -19,15 +19,15 @@ import torch
 from pydantic import Field as Default
 
 from petavox import provenance
-from petavox.align import blend, stack, warp
-from petavox.align.frames import Field, Lattice
+from petavox.align import blend, warp
+from petavox.align.frames import Field, Lattice, extent
 from petavox.errors import BadInput
 from petavox.progress import Progress
 from petavox.settings import BoxSetting, Settings, ZyxSetting
 from petavox.space import Block, Box, Grid
 from petavox.stages.align import read_fields
 from petavox.stages.section_folder import volume_of
-from petavox.stages.stitch import one_torch_thread
+from petavox.stages.threads import one_torch_thread
 from petavox.volume import opening, pyramid
 from petavox.volume.volume import Volume
 
@@ -82,7 +82,7 @@ def run(
     if not fields:
         raise BadInput(f"{aligned} holds no field for the sections of {sections}.")
     shape = (source.shape[1], source.shape[2])
-    reach = {k: stack.extent(f, shape) for k, f in fields.items()}
+    reach = {k: extent(f, shape) for k, f in fields.items()}
     pulls = {
         k: f.inverse(
             Lattice.covering(*reach[k], f.lattice.spacing if f.lattice is not None else 512.0)

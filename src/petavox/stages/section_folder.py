@@ -12,6 +12,7 @@ within a memory bound. What it is not: the aligner.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import numpy as np
 from petavox.align import warp
 from petavox.align.texture import texture
 from petavox.space import Box
+from petavox.stages.section_damage import SectionDamage
 from petavox.volume import opening, state
 from petavox.volume.volume import Volume
 
@@ -38,14 +40,22 @@ def volume_of(path: str | Path) -> Volume:
 class Sections:
     """Sections of a volume by z, averaged down on demand, newest kept (petavox.align.Source).
 
-    matches: a volume or array-like [z, y, x] of the same box, true where matches may lie; None
-    for everywhere.  memory_mb: bound on what is kept.
+    matches: a volume of the same box, true where matches may lie; None for everywhere.
+    damage: what finds damage, which is not matched.  memory_mb: bound on what is kept.
+    Threads may ask for different sections at once.
     """
 
     def __init__(
-        self, volume: Volume, *, matches: Volume | None = None, memory_mb: int = 1024
+        self,
+        volume: Volume,
+        *,
+        matches: Volume | None = None,
+        damage: SectionDamage | None = None,
+        memory_mb: int = 1024,
     ) -> None:
         self.volume, self.matches, self.most = volume, matches, memory_mb << 20
+        self.damage = damage
+        self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._bytes = 0
         self.cover: dict[int, float] = {}
@@ -57,32 +67,42 @@ class Sections:
     def level(self, k: int, factor: int) -> tuple[np.ndarray, np.ndarray]:
         """Section k averaged down: image (h, w) in the volume's type, and where it is valid."""
         key = (k, factor)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        found = self._read(k, factor)
-        self._keep(key, found)
+        found = self._held(key)
+        if found is None:
+            found = self._read(k, factor)
+            self._keep(key, found)
         return found
 
     def texture(self, k: int, factor: int) -> np.ndarray:
         """The texture channel of section k: made one level finer, where outlines are thin."""
         key = (k, -factor)
-        if key not in self._kept:
-            finer = max(1, factor // 2)
-            image, valid = self.level(k, finer)
-            grain = texture(image, valid)
-            if finer < factor:
-                mean, _ = warp.average_down(grain, None, factor // finer)
-                grain = np.clip(np.rint(2 * mean), -127, 127).astype(np.int8)
-            self._keep(key, (grain, np.zeros(0, bool)))
-        return self._kept[key][0]
+        found = self._held(key)
+        if found is not None:
+            return found[0]
+        finer = max(1, factor // 2)
+        image, valid = self.level(k, finer)
+        grain = texture(image, valid)
+        if finer < factor:
+            mean, _ = warp.average_down(grain, None, factor // finer)
+            grain = np.clip(np.rint(2 * mean), -127, 127).astype(np.int8)
+        self._keep(key, (grain, np.zeros(0, bool)))
+        return grain
+
+    def _held(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray] | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
 
     def _keep(self, key: tuple[int, int], found: tuple[np.ndarray, np.ndarray]) -> None:
-        self._kept[key] = found
-        self._bytes += found[0].nbytes + found[1].nbytes
-        while self._bytes > self.most and len(self._kept) > 1:
-            _, old = self._kept.popitem(last=False)
-            self._bytes -= old[0].nbytes + old[1].nbytes
+        with self._lock:
+            if key in self._kept:
+                return
+            self._kept[key] = found
+            self._bytes += found[0].nbytes + found[1].nbytes
+            while self._bytes > self.most and len(self._kept) > 1:
+                _, old = self._kept.popitem(last=False)
+                self._bytes -= old[0].nbytes + old[1].nbytes
 
     def _read(self, k: int, factor: int) -> tuple[np.ndarray, np.ndarray]:
         box = self.volume.box
@@ -90,13 +110,11 @@ class Sections:
         small = (-(-h // factor), -(-w // factor))
         image = np.zeros(small, self.volume.dtype)
         valid = np.zeros(small, bool)
-        # a level of half the size is made once, and the coarser ones from it, if two dozen fit
+        # half the size is made once, and coarser levels from it, if two dozen of these fit; always
+        # or never, so that what is in memory does not change the result
         if factor > 2 and factor % 2 == 0 and (h // 2) * (w // 2) * 48 < self.most:
-            self.level(k, 2)
-        finer = next((f for f in _halves(factor) if (k, f) in self._kept), 0)
-        if finer:
-            part, ok = self._kept[k, finer]
-            mean, seen = warp.average_down(part, ok, factor // finer)
+            half, ok = self.level(k, 2)
+            mean, seen = warp.average_down(half, ok, factor // 2)
             return np.rint(mean).astype(self.volume.dtype), seen
         band = max(factor, (32 << 20) // max(w, 1) // factor * factor)
         for y in range(0, h, band):
@@ -114,14 +132,7 @@ class Sections:
         if self.matches is None:
             # black pixels of dense tissue are not missing
             valid = warp.closed(valid, 2 if factor > 1 else 3)
+        if self.damage is not None:
+            valid &= self.damage(k).match_at(factor, small)
         self.cover[k] = float(valid.mean())
         return image, valid
-
-
-def _halves(factor: int) -> list[int]:
-    """factor / 2, factor / 4, ... down to 2, as far as they are whole."""
-    out = []
-    while factor % 2 == 0 and factor > 2:
-        factor //= 2
-        out.append(factor)
-    return out

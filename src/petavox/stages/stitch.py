@@ -23,13 +23,14 @@ from pydantic import Field as Default
 
 from petavox import provenance
 from petavox.align import blend, frames, mosaic, tiles
+from petavox.align.frames import extent
 from petavox.align.mosaic import StitchSettings
-from petavox.align.stack import extent
 from petavox.errors import BadInput, WorkFailed
 from petavox.progress import Progress
 from petavox.settings import Settings
 from petavox.space import Box
 from petavox.stages.section_folder import NAME
+from petavox.stages.threads import one_torch_thread
 from petavox.volume import opening, pyramid, state
 
 log = logging.getLogger("petavox")
@@ -107,21 +108,6 @@ def run(
             f"{work.failures[0]['cause']}); all others are in {place}, see failures.csv."
         )
     return figures
-
-
-class one_torch_thread:
-    """torch works on one core inside: the pool's threads use the others, without fighting."""
-
-    def __enter__(self) -> None:
-        import torch
-
-        self._before = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        import torch
-
-        torch.set_num_threads(self._before)
 
 
 class TileCache:

@@ -1,0 +1,86 @@
+"""What `petavox align` tells of its result: tables and figures.
+
+What it is: pairs.csv, failures.csv, damage.csv, patch_correlation.npz. What it is not: a picture
+(petavox qc --aligned draws them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from petavox.align.stack import Result
+from petavox.stages.section_damage import Hurt
+from petavox.stages.stitch import write_csv
+
+
+def write_report(
+    place: Path,
+    result: Result,
+    missing: Mapping[int, str],
+    patches: Mapping[tuple[int, int], np.ndarray],
+    hurt: Mapping[int, Hurt],
+) -> dict[str, Any]:
+    """Write the tables of a finished alignment; returns the figures."""
+    rows = [
+        {
+            "a": p.a,
+            "b": p.b,
+            "matches": p.matches,
+            "inlier_share": round(p.inliers, 3),
+            "residual_px": round(p.residual_px, 3),
+            "patch_correlation": round(float(np.nanmean(patches[p.a, p.b])), 4)
+            if (p.a, p.b) in patches and np.isfinite(patches[p.a, p.b]).any()
+            else "",
+            "failed": p.failed,
+        }
+        for p in sorted(result.pairs, key=lambda p: (p.a, p.b))
+    ]
+    names = ("a", "b", "matches", "inlier_share", "residual_px", "patch_correlation", "failed")
+    write_csv(place / "pairs.csv", rows, names)
+    write_csv(
+        place / "failures.csv",
+        [{"section": k, "cause": c} for k, c in sorted(result.failures.items())],
+        ["section", "cause"],
+    )
+    damage = [
+        {
+            "section": k,
+            "kind": kind,
+            **dict(zip(("y0", "x0", "y1", "x1"), box, strict=True)),
+            "area_um2": area,
+        }
+        for k, found in sorted(hurt.items())
+        for kind, box, area in found.places
+        if kind != "blank"
+    ]
+    columns = ("section", "kind", "y0", "x0", "y1", "x1", "area_um2")
+    write_csv(place / "damage.csv", damage, columns)
+    kinds = [d["kind"] for d in damage]
+    near = [p for p in result.pairs if p.b - p.a == 1]
+    maps = [m for m in patches.values() if np.isfinite(m).any()]
+    np.savez_compressed(
+        place / "patch_correlation.npz",
+        **{f"{a:05d}_{b:05d}": m.astype(np.float32) for (a, b), m in patches.items()},  # type: ignore[arg-type]
+    )
+    return {
+        "sections": len(result.fields),
+        "missing": sorted(missing),
+        "failed": sorted(k for k in result.failures if k not in missing),
+        "pairs": len(result.pairs),
+        "pairs_failed": [f"{p.a}-{p.b}" for p in near if p.failed],
+        "residual_px": _mean([p.residual_px for p in near]),
+        "inlier_share": _mean([p.inliers for p in near]),
+        "patch_correlation": _mean([float(np.nanmean(m)) for m in maps]),
+        "damage": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
+        "notes": result.notes,
+        "suspected_order": result.order,
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    good = [v for v in values if np.isfinite(v)]
+    return round(float(np.mean(good)), 4) if good else None
