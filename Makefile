@@ -3,7 +3,8 @@
 #
 #   make venv        the environment alone, from constraints/cpu.txt
 #   make demo        see petavox work on this machine
-#   make test        lint, types, floors, tests
+#   make test        lint, types, floors, the site, tests
+#   make docs        the site alone, in site/
 #   make test-slow   the tests that take minutes
 #
 # GPU machines: make venv CONSTRAINTS=constraints/any-torch.txt takes the torch that pip prefers.
@@ -14,8 +15,9 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints/cpu.txt
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
+CODE := src tests benchmarks docs/hooks.py docs/docstrings.py docs/examples
 
-.PHONY: venv demo test test-slow lint clean
+.PHONY: venv demo docs test test-slow lint clean
 
 venv: $(STAMP)
 
@@ -30,12 +32,16 @@ demo: $(STAMP)
 	$(BIN)/petavox demo demo --overwrite
 
 lint: $(STAMP)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-test: lint
+# strict: a link that leads nowhere, or a page without a place, is an error
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+test: lint docs
 	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-slow: $(STAMP)
