@@ -6,6 +6,7 @@
 #   make test        lint, types, floors, the site, tests
 #   make docs        the site alone, in site/
 #   make test-slow   the tests that take minutes
+#   make bench       the benchmarks, in under 40 minutes, and their page docs/benchmarks.md
 #
 # GPU machines: make venv CONSTRAINTS=constraints/any-torch.txt takes the torch that pip prefers.
 
@@ -46,6 +47,9 @@ test: lint docs
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.run
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo site

@@ -78,7 +78,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description="Flood fib25/training_sample2.")
     options.add_argument("--out", type=Path, help="labels volume to keep (or a finished flood)")
     options.add_argument("--box")
-    options.add_argument("--precision", default="bf16", choices=["f32", "bf16"])
+    options.add_argument("--precision", default="bf16", choices=["f32", "bf16", "int8"])
     options.add_argument("--agree", nargs=2, type=Path, metavar="FLOOD")
     given = options.parse_args()
     if given.agree:

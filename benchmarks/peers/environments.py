@@ -1,0 +1,70 @@
+"""Environments of peers: made once, kept in benchmarks/.peers.
+
+What it is: `python_of`, and running a script there. What it is not: a package manager: a package
+that its registry does not give is a row in the table, not an error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOM = HERE.parent / ".peers"
+
+
+class Unavailable(Exception):
+    """A peer cannot be installed or run; the text says why."""
+
+
+def python_of(name: str, packages: Sequence[str], seconds: float = 420) -> Path:
+    """The Python of an environment that holds the packages. Raises Unavailable."""
+    place = ROOM / name
+    python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
+    made = place / ".made"
+    if made.exists() and made.read_text() == " ".join(packages):
+        return python
+    try:
+        steps = [
+            [sys.executable, "-m", "venv", "--clear", str(place)],
+            [str(python), "-m", "pip", "install", "--quiet", *packages],
+        ]
+        for step in steps:
+            subprocess.run(step, check=True, capture_output=True, text=True, timeout=seconds)
+    except subprocess.CalledProcessError as e:
+        raise Unavailable(f"cannot be installed: {_last(e.stderr)}") from None
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"cannot be installed within {seconds:.0f} s") from None
+    made.write_text(" ".join(packages))
+    return python
+
+
+def run(python: Path, script: str, *arguments: str, seconds: float = 300) -> Any:
+    """The last line, JSON, of a script of this folder run by `python`. Raises Unavailable."""
+    command = [str(python), "-W", "ignore", str(HERE / script), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True)
+        return json.loads(done.stdout.strip().splitlines()[-1])
+    except subprocess.CalledProcessError as e:
+        raise Unavailable(f"fails: {_last(e.stderr)}") from None
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"did not end within {seconds:.0f} s") from None
+    except (IndexError, json.JSONDecodeError):
+        raise Unavailable("gave no figures") from None
+
+
+def version(python: Path, package: str) -> str:
+    """The version installed there."""
+    code = f"from importlib.metadata import version; print(version('{package}'))"
+    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _last(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1][:200] if lines else "no message"

@@ -1,0 +1,111 @@
+"""All benchmarks that fit into 40 minutes on two cores, then the page: `make bench`.
+
+    python -m benchmarks.run [NAME ...] [--list]
+
+What it is: a list of claims, each a script run in a process of its own with a time limit; what a
+script cannot do (data not here, a peer not installed, out of time) becomes a row that says so, and
+the next one runs. Each prints one line of JSON per result and keeps it in benchmarks/results/.
+What it is not: the long ones: benchmarks.flood on the whole block (22 minutes), faults, unionfind
+and blocks with a million of each, agglomeration, the shipped model's training; run those by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from benchmarks import table
+from benchmarks.common import emit
+
+BUDGET = 2400.0
+"""Seconds for all; what does not start in time is told."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One script: what it shows, its words, and the most it may take in seconds."""
+
+    name: str
+    shows: str
+    words: tuple[str, ...]
+    seconds: float = 300.0
+
+
+CORNER = "0:80,0:112,0:112"
+CLAIMS = (
+    Claim("network", "the bare network: f32, bf16, int8, fused, compiled; processes", ("network",)),
+    Claim("flood-bf16", "a flood runs at the bare network's rate",
+          ("flood", "--box", CORNER, "--precision", "bf16")),
+    Claim("flood-int8", "the same in int8: rate and scores",
+          ("flood", "--box", CORNER, "--precision", "int8")),
+    Claim("int8", "what int8 costs in one step", ("int8",)),
+    Claim("lanes", "lanes give the plain driver's labels", ("lanes",)),
+    Claim("tensorflow", "the same network in TensorFlow", ("peers", "tensorflow"), 600.0),
+    Claim("training", "training steps per second", ("training", "5")),
+    Claim("align", "alignment of the set with exact truth", ("align", "--seeds", "0")),
+    Claim("feabas", "FEABAS on that set", ("peers", "feabas"), 600.0),
+    Claim("volumes", "reading and writing of each format", ("volumes",)),
+    Claim("zarr", "zarr-python on the same arrays", ("peers", "zarr"), 300.0),
+    Claim("cloudvolume", "cloud-volume on the same arrays", ("peers", "cloudvolume"), 300.0),
+    Claim("meshes", "meshes beside a loop over zmesh", ("meshes", "--box", "0:256,0:256,0:128")),
+    Claim("skeletons", "skeletons beside a loop over kimimaro",
+          ("skeletons", "--box", "320:448,300:428,300:428")),
+    Claim("skimage", "scores are those of scikit-image", ("peers", "skimage")),
+    Claim("blocks", "what a block costs beyond its work", ("blocks",)),
+    Claim("reconcile", "objects of blocks become one", ("reconcile",)),
+    Claim("demo", "the demo, start to end", ("demo",)),
+    Claim("unet", "a U-Net + watershed and a flood after equal training",
+          ("unet", "--seconds", "120"), 600.0),
+    Claim("scaling", "no stage grows faster than n log n", ("scaling",), 900.0),
+)  # fmt: skip
+
+
+def main() -> None:
+    """Run what is asked for, in order; then write the page."""
+    options = argparse.ArgumentParser(description="The benchmarks of `make bench`.")
+    options.add_argument("names", nargs="*", help="claims; default all")
+    options.add_argument("--list", action="store_true", help="show the claims and end")
+    given = options.parse_args()
+    if unknown := set(given.names) - {c.name for c in CLAIMS}:
+        options.error(f"unknown: {', '.join(sorted(unknown))}; see --list")
+    if given.list:
+        for claim in CLAIMS:
+            print(f"{claim.name:12} {claim.shows}")
+        return
+    began, outcomes = time.monotonic(), {}
+    for claim in CLAIMS:
+        if given.names and claim.name not in given.names:
+            continue
+        outcomes[claim.name] = one(claim, BUDGET - (time.monotonic() - began))
+        print(f"# {claim.name}: {outcomes[claim.name]}", file=sys.stderr, flush=True)
+    if not given.names:
+        minutes = round((time.monotonic() - began) / 60, 1)
+        emit("bench", minutes=minutes, load=round(os.getloadavg()[0], 1), claims=outcomes)
+    table.main()
+
+
+def one(claim: Claim, left: float) -> str:
+    """Run one script; how it ended, in words."""
+    if left <= 0:
+        return "not run: out of time"
+    limit, started = min(claim.seconds, left), time.monotonic()
+    command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{claim.words[0]}"]
+    try:
+        done = subprocess.run(
+            [*command, *claim.words[1:]],
+            stderr=subprocess.PIPE, text=True, timeout=limit, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"not measured: over {limit:.0f} s"
+    if done.returncode:
+        said = [line for line in done.stderr.strip().splitlines() if line.strip()]
+        return f"not measured: {said[-1][:200] if said else f'exit code {done.returncode}'}"
+    return f"{time.monotonic() - started:.0f} s"
+
+
+if __name__ == "__main__":
+    main()
