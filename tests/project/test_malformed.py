@@ -475,3 +475,17 @@ def test_init_writes_a_project_that_runs_and_is_not_written_twice(tissue, tmp_pa
     assert "--overwrite" in again.stderr
     text = project.file.read_text()
     assert all(f"  # {word}" in text for word in ("stitch: on", "qc: off", "floods, block"))
+
+
+def test_init_asks_where_nobody_said(tissue, tmp_path, monkeypatch):
+    from petavox.cli import init
+
+    answers = iter(["picture", "image", str(tissue / "image.zarr")])
+    monkeypatch.setattr(init.typer, "prompt", lambda *_, **__: next(answers))
+    monkeypatch.setattr(init.typer, "confirm", lambda *_, **__: False)
+    monkeypatch.setattr(init, "_can_ask", lambda: True)
+    ended = CliRunner().invoke(init.app, [str(tmp_path / "p"), "--json"])
+    assert ended.exit_code == 0, ended.output
+    monkeypatch.setattr(init, "_can_ask", lambda: False)
+    ended = CliRunner().invoke(init.app, [str(tmp_path / "q")])
+    assert "--tiles, --sections or --image" in ended.stderr

@@ -192,6 +192,7 @@ def test_losses_stop_a_run_until_the_project_says_to_go_on(tiles, tmp_path):
     project = small.project(tmp_path / "p", values | {"go_on_with_losses": True})
     figures = run(project)
     assert figures["stitch"].startswith("kept")
+    assert "LOST: 1 of 8 tiles" in figures["stitch"]
     assert worked(figures) == ["align", "render"]
     assert "left out" in project.state("stitch").warning
 

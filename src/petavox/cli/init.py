@@ -85,7 +85,7 @@ def _asked(
     voxel_size: tuple[float, float, float] | None,
 ) -> tuple[dict[str, str | None], tuple[float, float, float] | None]:
     """Ask where the run begins. Raises BadInput where nobody can answer."""
-    if not sys.stdin.isatty():
+    if not _can_ask():
         raise BadInput("say where the run begins: --tiles, --sections or --image.")
     kinds = {"tiles": "a tile table", "sections": "sections not aligned", "image": "aligned volume"}
     listed = "; ".join(f"{k}: {v}" for k, v in kinds.items())
@@ -98,3 +98,7 @@ def _asked(
         pixel = typer.prompt("Edge of a pixel, nm", type=float)
         voxel_size = (thickness, pixel, pixel)
     return {k: (path if k == kind else None) for k in kinds}, voxel_size
+
+
+def _can_ask() -> bool:
+    return sys.stdin.isatty()

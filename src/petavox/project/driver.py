@@ -92,7 +92,7 @@ def _one(project: Project, choice: Choice, engine: Any) -> str:
         log.info("%s: kept (%s)", name, choice.why)
         if said.warning and not project.settings.go_on_with_losses:
             raise WorkFailed(_stop(said.warning))
-        return f"kept ({choice.why})"
+        return f"kept ({choice.why})" + _lost(said.warning)
     log.info("%s: %s, %s", name, choice.action, choice.why)
     writes, file = project.outputs(name), project.record_file(step)
     settings = project.stage_settings(name)
@@ -145,7 +145,11 @@ def _one(project: Project, choice: Choice, engine: Any) -> str:
     )
     if warning and not project.settings.go_on_with_losses:
         raise WorkFailed(_stop(warning))
-    return f"done in {time.monotonic() - began:.1f} s ({choice.why})"
+    return f"done in {time.monotonic() - began:.1f} s ({choice.why})" + _lost(warning)
+
+
+def _lost(warning: str) -> str:
+    return f"; something is LOST: {warning}" if warning else ""
 
 
 def _stop(warning: str) -> str:
