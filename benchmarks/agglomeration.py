@@ -37,7 +37,8 @@ from petavox.segment.consensus import consensus
 from petavox.segment.resegment import ResegmentSettings, around, radii, resegment
 from petavox.segment.rule import Rule, accepted
 from petavox.stages import tables
-from petavox.stages.agglomerate import Candidates, CandidateSettings, group_pairs, score_columns
+from petavox.stages.candidates import Candidates, CandidateSettings, group_pairs
+from petavox.stages.pair_scores import score_columns
 from petavox.stages.stage import run_stage
 from petavox.volume.opening import create, finish
 
@@ -57,7 +58,10 @@ def candidates(folder: Path, settings: CandidateSettings) -> tuple[dict[str, Any
     began = time.perf_counter()
     find = Candidates(
         settings,
-        reads={"labels": folder / "labels"},
+        reads={
+            "labels": folder / "labels",
+            "image": data_folder() / "fib25/training_sample2.h5/raw",
+        },
         writes={"candidates": folder / "out.candidates"},
     )
     with Ledger(folder / "ledger.db") as ledger:

@@ -13,6 +13,7 @@ def edges(**columns):
     base = {k: np.full(n, 0.9) for k in ("aa", "ab", "ba", "bb")}
     base |= {k: np.zeros(n) for k in ("deleted_a", "deleted_b", "distance_nm")}
     base |= {"size_a": np.full(n, 10), "size_b": np.full(n, 10), "faces": np.full(n, 5)}
+    base |= {"a": np.arange(n, dtype=np.uint64) * 2 + 1, "b": np.arange(n, dtype=np.uint64) * 2 + 2}
     return base | {k: np.array(v) for k, v in columns.items()}
 
 
@@ -48,3 +49,15 @@ def test_no_pairs_change_nothing():
     none = np.zeros(0, np.uint64)
     assert final_of(np.array([4, 1], np.uint64), none, none).tolist() == [4, 1]
     assert decided(edges(iou=[]), Rule(), 1.0)["decision"].tolist() == []
+
+
+def test_a_chain_that_a_found_unlikely_pair_contradicts_is_guarded():
+    chain = {"a": [1, 2, 1], "b": [2, 3, 3], "iou": [1.2, 0.9, 0.1]}
+    chain = {k: np.array(v, np.uint64 if k in "ab" else float) for k, v in chain.items()}
+    assert decided(edges(**chain), Rule(), 1.0)["decision"].tolist() == [
+        "accepted",
+        "guarded",
+        "rejected",
+    ]
+    loose = decided(edges(**chain), Rule(topology=False), 1.0)
+    assert loose["decision"].tolist() == ["accepted", "accepted", "rejected"]

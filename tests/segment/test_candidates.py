@@ -17,8 +17,12 @@ from petavox.segment.candidates import contacts, grown, joined, no_contacts, rea
 SIZES = [(8.0, 8.0, 8.0), (40.0, 4.0, 4.0), (20.0, 9.0, 9.0)]
 
 
+SHOWN = ("a", "b", "faces", "distance", "z", "y", "x", "tied")
+
+
 def rows(table):
-    return [tuple(v.item() for v in row) for row in zip(*table.columns().values(), strict=True)]
+    columns = table.columns()
+    return [tuple(v.item() for v in row) for row in zip(*(columns[k] for k in SHOWN), strict=True)]
 
 
 def test_touching_objects_meet_in_the_middle_of_their_contact():
@@ -94,10 +98,19 @@ def test_growth_equals_the_distance_transform(labels, size, most):
         assert np.allclose(mine[out == i], exact[out == i])
 
 
+def width_by_hand(out, place, pair, size):
+    """Distance to the nearest voxel of the array that is neither of the two; at most 80 nm."""
+    third = np.argwhere((out != pair[0]) & (out != pair[1]))
+    far = np.sqrt((((third - place) * np.array(size)) ** 2).sum(1))
+    return min([80.0, *far.tolist()])
+
+
 @given(sparse, st.sampled_from(SIZES), st.sampled_from([0, 16, 50]))
 def test_contacts_equal_counting_all_faces(labels, size, most):
     out, distance = grown(labels, most / 2, size)
-    faces: dict[tuple[int, int], list[float]] = {}
+    light = np.arange(labels.size, dtype=np.uint8).reshape(labels.shape)
+    gray = ndimage.uniform_filter(light.astype(np.float64), 3, mode="nearest")
+    faces: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
     for p in itertools.product(*map(range, labels.shape)):
         for axis in range(3):
             q = tuple(c + (k == axis) for k, c in enumerate(p))
@@ -105,14 +118,39 @@ def test_contacts_equal_counting_all_faces(labels, size, most):
                 continue
             a, b = sorted((int(out[p]), int(out[q])))
             if a and a != b:
-                faces.setdefault((a, b), []).append((distance[p] + distance[q]) / 2)
-    table = contacts(labels, max_distance=most, voxel_size=size)
-    assert {(r[0], r[1]): (r[2], pytest.approx(r[3])) for r in rows(table)} == {
-        k: (len(v), min(v)) for k, v in faces.items()
-    }
-    assert [r[7] for r in rows(table)] == [
-        sum(abs(d - min(v)) < 1e-6 for d in v) for _, v in sorted(faces.items())
-    ]
+                wide = width_by_hand(out, p, (a, b), size)
+                far = float(distance[p] + distance[q]) / 2
+                faces.setdefault((a, b), []).append((-round(wide, 4), far, (gray[p] + gray[q]) / 2))
+    table = contacts(labels, max_distance=most, voxel_size=size, image=light)
+    expected = {}
+    for k, v in faces.items():
+        wide, near = min(f[:2] for f in v)
+        tied = sum(f[0] == wide and abs(f[1] - near) < 1e-6 for f in v)
+        expected[k] = (
+            len(v),
+            pytest.approx(near),
+            pytest.approx(-wide, abs=1e-3),
+            tied,
+            sum(f[1] == 0 for f in v),
+            pytest.approx(sum(f[2] for f in v), rel=1e-4, abs=1e-3),
+            pytest.approx(max(f[2] for f in v), rel=1e-4, abs=1e-3),
+        )
+    c = table.columns()
+    names = ("faces", "distance", "width", "tied", "touching", "gray", "bright")
+    found = zip(*(c[k].tolist() for k in names), strict=True)
+    pairs = zip(c["a"].tolist(), c["b"].tolist(), strict=True)
+    assert dict(zip(pairs, found, strict=True)) == expected
+
+
+def test_the_decision_point_is_where_the_contact_is_widest():
+    labels = np.zeros((9, 9, 8), np.uint64)
+    labels[:, :, :4], labels[:, :, 4:] = 1, 2
+    labels[:, :4, 3:5] = 3  # below y 4 a third object lies between the two, but for one hole
+    labels[2, 1, 3], labels[2, 1, 4] = 1, 2
+    table = contacts(labels, max_distance=0, voxel_size=(8, 8, 8))
+    at = table.a.tolist().index(1)
+    assert (table.b[at], table.y[at]) == (2, 8)
+    assert table.width[at] == pytest.approx(5 * 8)
 
 
 @given(sparse, st.sampled_from(SIZES), st.sampled_from([0, 16, 50]), st.integers(1, 4))
@@ -127,5 +165,5 @@ def test_blocks_with_their_reach_find_what_the_whole_volume_has(labels, size, mo
         parts.append(contacts(piece, max_distance=most, voxel_size=size, start=read, own=own))
     whole = contacts(labels, max_distance=most, voxel_size=size)
     table = joined(parts)
-    for name in ("a", "b", "faces", "distance", "tied"):
+    for name in ("a", "b", "faces", "touching", "distance", "width", "tied"):
         assert np.array_equal(getattr(table, name), getattr(whole, name)), name

@@ -101,7 +101,8 @@ def test_tries_end_and_the_best_one_counts(predict):
 
 def test_places_where_nothing_can_be_said_have_a_reason(predict):
     image, labels = tube()
-    assert "too near" in scores(predict, image[:8], labels[:8], point=(4, 12, 19)).reason
+    thin = image[:8], labels[:8]
+    assert "too near" in scores(predict, *thin, point=(4, 12, 19), mirror=False).reason
     assert "blank" in scores(predict, np.full_like(image, 7), labels).reason
     assert "no seed fits in b" in scores(predict, image, np.where(labels == 9, 0, labels)).reason
 
@@ -131,3 +132,11 @@ def test_the_result_does_not_depend_on_what_lies_outside_of_the_box(predict):
     whole = scores(predict, image, labels)
     cut = scores(predict, image[:, :, 3:40], labels[:, :, 3:40], point=(12, 12, 16))
     assert (whole.iou, whole.aa, whole.bb) == (cut.iou, cut.aa, cut.bb)
+
+
+def test_at_the_rim_of_a_volume_the_mirrored_picture_lets_the_flood_in(predict):
+    whole, cut = tube(membrane=MEMBRANE), tube()
+    for (image, labels), same in ((whole, False), (cut, True)):
+        found = scores(predict, image[9:16], labels[9:16], point=(3, 12, 19))
+        assert found.reason == ""
+        assert (max(found.ab, found.ba) > 0.7) is same

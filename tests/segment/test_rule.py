@@ -19,6 +19,8 @@ def table(**columns):
     base = {
         "iou": 0.9, "aa": 0.95, "ab": 0.9, "ba": 0.9, "bb": 0.95, "deleted_a": 0.0,
         "deleted_b": 0.0, "size_a": 5000, "size_b": 5000, "faces": 100, "distance_nm": 0.0,
+        "touching": 80, "width_nm": 30.0, "gray": 12000.0, "touching_gray": 9600.0,
+        "bright": 140.0, "gray_a": 130.0, "gray_b": 135.0, "overlap": 50,
     }  # fmt: skip
     n = max((len(v) for v in columns.values() if isinstance(v, list)), default=1)
     return {

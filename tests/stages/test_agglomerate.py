@@ -19,8 +19,9 @@ from petavox.errors import BadInput, WorkFailed
 from petavox.ffn.model import save_model
 from petavox.segment.rule import Rule
 from petavox.space import Box
-from petavox.stages.agglomerate import AgglomerateSettings, CandidateSettings, agglomerate
+from petavox.stages.agglomerate import AgglomerateSettings, agglomerate
 from petavox.stages.calibrate import CalibrateSettings, calibrated
+from petavox.stages.candidates import CandidateSettings
 from petavox.volume.opening import create, finish
 from tests.ffn.brightness import brightness_spec, brightness_weights
 
@@ -148,7 +149,7 @@ def test_another_threshold_floods_nothing_again(here, monkeypatch):
     def never(*_, **__):
         raise AssertionError("flooded again")
 
-    monkeypatch.setattr("petavox.stages.agglomerate.resegment", never)
+    monkeypatch.setattr("petavox.stages.pair_scores.resegment", never)
     figures = go(here, settings=settings_of(LOOSE.model_copy(update={"odds": 50.0})))
     assert "accepted" not in figures
     assert np.array_equal(volume.open(here / "out").read(), volume.open(here / "labels").read())
@@ -157,7 +158,7 @@ def test_another_threshold_floods_nothing_again(here, monkeypatch):
 
 
 def test_an_interrupted_run_goes_on_with_the_pairs_that_are_left(here, monkeypatch):
-    from petavox.stages import agglomerate as stage
+    from petavox.stages import pair_scores as stage
 
     done = []
     real = stage.resegment

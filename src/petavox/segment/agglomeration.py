@@ -11,11 +11,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from petavox.segment.contraction import contracted
 from petavox.segment.rule import Rule, asked, odds
 from petavox.segment.unionfind import components, look_up
 
 ACCEPTED, REJECTED, GUARDED, UNSCORED = "accepted", "rejected", "guarded", "no score"
-"""Decisions. guarded: enough evidence for most pairs, but not for two large objects."""
+"""Decisions. guarded: enough evidence for most pairs, but not for two large objects, or other
+pairs of the objects that it would join speak against it."""
+_MOST = 5.0  # of log odds: no single pair outweighs all others
 
 
 def decided(
@@ -29,7 +32,22 @@ def decided(
     unscored = np.isnan(np.asarray(edges["iou"], np.float64))
     decision = np.where(found > limit, ACCEPTED, np.where(found > rule.odds, GUARDED, REJECTED))
     decision = np.where(unscored, UNSCORED, decision)
-    return dict(edges) | {"odds": found, "odds_asked": limit, "decision": decision.astype(object)}
+    out = dict(edges) | {"odds": found, "odds_asked": limit, "decision": decision.astype(object)}
+    return kept_apart(out) if rule.topology else out
+
+
+def kept_apart(edges: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Decided edges with those accepted ones guarded that other pairs speak against.
+
+    See petavox.segment.contraction. A pair that has no score speaks neither for nor against.
+    """
+    decision = np.asarray(edges["decision"], object)
+    weight = np.log(np.maximum(edges["odds"], 1e-9) / edges["odds_asked"])
+    weight = np.clip(weight, -_MOST, _MOST)
+    weight[decision == UNSCORED] = 0.0
+    ok = decision == ACCEPTED
+    inside = contracted(edges["a"], edges["b"], np.where(ok | (weight <= 0), weight, 0.0))
+    return dict(edges) | {"decision": np.where(ok & ~inside, GUARDED, decision).astype(object)}
 
 
 def final_of(ids: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -54,6 +54,9 @@ class ResegmentSettings(Settings):
     """Share of its own object from which a seed is good."""
     tries: int = Field(8, ge=1, le=64)
     """Seeds tried for each object; the best one counts."""
+    mirror: bool = True
+    """Where the arrays end within the box (the rim of a volume), mirror them by up to half a field
+    of view, so that a flood can be centred on every voxel of the volume."""
     flood: FloodSettings = Field(default_factory=lambda: FloodSettings(max_object_share=1.0))
 
 
@@ -137,19 +140,26 @@ def resegment(
 
     image: (z, y, x) raw grey values around the point.  labels: unsigned, of the same shape.
     point: voxel of these arrays.  voxel_size: nm, zyx.  Both arrays are cut to the box around the
-    point; at the rim of a volume it may be smaller.
+    point; where they end within it they are mirrored (`settings.mirror`).
     """
     settings = settings or ResegmentSettings()
     box, analysis, exclusion = radii(settings, spec, voxel_size)
     if image.shape != labels.shape:
         raise BadInput(f"the image has shape {image.shape}, the labels {labels.shape}.")
-    here = around(point, box).intersection(Box.of_shape(image.shape))
+    wanted = around(point, box)
+    here = wanted.intersection(Box.of_shape(image.shape))
+    judged = around(point, analysis).intersection(here)
+    image, labels = image[here.slices()], labels[here.slices()]
+    if image.size and settings.mirror:
+        rims = _rims(wanted, here, spec.margin)
+        image, labels = np.pad(image, rims, "reflect"), np.pad(labels, rims, "reflect")
+        here = Box(zyx([s - r[0] for s, r in zip(here.start, rims, strict=True)]),
+                   zyx([s + r[1] for s, r in zip(here.stop, rims, strict=True)]))  # fmt: skip
     if any(n < f for n, f in zip(here.shape, spec.fov, strict=True)):
         return Scores(reason="no field of view fits: too near to the rim")
-    image, labels = image[here.slices()], labels[here.slices()]
     if image.min() == image.max():
         return Scores(reason="the image is blank")
-    scored = around(point, analysis).intersection(here).slices(here.start)
+    scored = judged.slices(here.start)
     canvas = Canvas(normalised(image, spec), predict, spec, settings.flood)
     canvas.segmentation[(labels != 0) & (labels != a) & (labels != b)] = 1
     began = time.perf_counter()
@@ -178,6 +188,16 @@ def resegment(
         fovs=fovs,
         seconds=seconds,
     )
+
+
+def _rims(wanted: Box, here: Box, margin: Zyx) -> list[tuple[int, int]]:
+    """Voxels by which each side is mirrored: as far as the box was wanted, at most the margin."""
+    return [
+        (min(a - w, m), min(v - b, m))
+        for a, b, w, v, m in zip(
+            here.start, here.stop, wanted.start, wanted.stop, margin, strict=True
+        )
+    ]
 
 
 @dataclass(frozen=True)

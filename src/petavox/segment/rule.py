@@ -19,24 +19,15 @@ Source: Januszewski et al. 2018, Nature Methods 15:605, Methods ("Agglomeration"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from petavox.errors import BadInput
+from petavox.segment.features import ASKED, FEATURES, Columns, features
 from petavox.settings import Settings
-
-Columns = Mapping[str, np.ndarray]
-"""Scores of many pairs: name -> (n,) array; names as in petavox.segment.resegment.Scores, and
-size_a, size_b (voxels), faces, distance_nm."""
-
-FEATURES = (
-    "iou", "own_least", "own_most", "other_least", "other_most", "deleted_least", "deleted_most",
-    "distance_nm", "log_faces", "log_smaller",
-)  # fmt: skip
-"""What the logistic rule looks at; none changes if a and b are exchanged."""
 
 _ENOUGH = 1e-6  # a deleted share below this is no stronger evidence
 
@@ -51,6 +42,8 @@ class Rule(Settings):
     """Volume from which an object is large, in cubic micrometres."""
     guard: float = Field(1.1, ge=1)
     """Two large objects must reach so many times the odds."""
+    topology: bool = True
+    """Pairs that were found unlikely keep those apart that others would join in a chain."""
     iou: float = Field(0.8, gt=0, le=1)
     consistency: float = Field(0.6, gt=0, le=1)
     deleted: float = Field(0.02, gt=0, le=1)
@@ -77,8 +70,10 @@ class Rule(Settings):
 
 
 def odds(rule: Rule, scores: Columns) -> np.ndarray:
-    """Odds of each pair, (n,) float64; 0 for a pair without scores."""
+    """Odds of each pair, (n,) float64; 0 for a pair without the scores that the rule looks at."""
     found = _published(rule, scores) if rule.kind == "published" else _logistic(rule, scores)
+    if rule.kind == "logistic" and not set(rule.features) & set(ASKED):
+        return found
     return np.where(np.isnan(np.asarray(scores["iou"], np.float64)), 0.0, found)
 
 
@@ -96,33 +91,6 @@ def accepted(rule: Rule, scores: Columns, voxel_volume: float) -> np.ndarray:
     return odds(rule, scores) > asked(rule, scores, voxel_volume)
 
 
-def features(scores: Columns) -> np.ndarray:
-    """(n, 10) float64, columns as FEATURES; rows without scores are 0."""
-    s = {k: np.asarray(v, np.float64) for k, v in scores.items() if k in _USED}
-    own, other = np.stack([s["aa"], s["bb"]]), np.stack([s["ab"], s["ba"]])
-    deleted = np.stack([s["deleted_a"], s["deleted_b"]])
-    table = np.stack(
-        [
-            s["iou"],
-            own.min(0),
-            own.max(0),
-            other.min(0),
-            other.max(0),
-            deleted.min(0),
-            deleted.max(0),
-            s["distance_nm"],
-            np.log10(np.maximum(s["faces"], 1)),
-            np.log10(np.maximum(np.minimum(s["size_a"], s["size_b"]), 1)),
-        ],
-        1,
-    )
-    return np.where(np.isnan(s["iou"])[:, None], 0.0, table)
-
-
-_USED = ("iou", "aa", "ab", "ba", "bb", "deleted_a", "deleted_b", "distance_nm", "faces",
-         "size_a", "size_b")  # fmt: skip
-
-
 def _published(rule: Rule, s: Columns) -> np.ndarray:
     consistency = np.minimum.reduce([s["aa"], s["ab"], s["ba"], s["bb"]])
     deleted = np.maximum(np.minimum(s["deleted_a"], s["deleted_b"]), _ENOUGH)
@@ -132,7 +100,7 @@ def _published(rule: Rule, s: Columns) -> np.ndarray:
 
 
 def _logistic(rule: Rule, s: Columns) -> np.ndarray:
-    table = features(s)[:, [FEATURES.index(f) for f in rule.features]]
+    table = features(s, rule.features)
     z = (table - np.array(rule.mean)) / np.array(rule.scale) @ np.array(rule.weights) + rule.bias
     return np.exp(np.clip(z, -40, 40))
 
@@ -186,16 +154,17 @@ def fit(
     voxel_volume: float,
     large_um3: float = 0.05,
     ridges: Sequence[float] = RIDGES,
+    names: Sequence[str] = FEATURES,
 ) -> Rule:
     """The logistic rule whose ridge, odds and guard give the best VI on pairs it did not see.
 
     same: (n,) bool, both objects belong to one body.  fold: (n,) int, 0..k-1; each fold is judged
     by a rule fitted on the others.  vi: (accepted (n,) bool, fold) -> bits, of the fold's part of
-    the volume after merging the accepted pairs.  voxel_volume: cubic nm.
+    the volume after merging the accepted pairs.  voxel_volume: cubic nm.  names: of features.
     Of equally good rules the stricter one is taken.
     Raises BadInput if some fold's training pairs are all of one kind.
     """
-    table = features(scores)
+    table = features(scores, names)
     there = ~np.isnan(np.asarray(scores["iou"], np.float64))
     folds = np.unique(fold)
     if len(folds) < 2:
@@ -209,7 +178,7 @@ def fit(
             )
     tried = []
     for ridge in ridges:
-        rules = {int(k): _fitted(table, same, there & (fold != k), ridge) for k in folds}
+        rules = {int(k): fitted(table, same, there & (fold != k), ridge, names) for k in folds}
         for guard in GUARDS:
             for limit in ODDS:
                 costs = [
@@ -229,7 +198,7 @@ def fit(
                 tried.append((round(float(np.mean(costs)), 9), -guard, -limit, -ridge, costs))
     best = min(tried)
     _, guard, limit, ridge, costs = best
-    final = _fitted(table, same, there, -ridge)
+    final = fitted(table, same, there, -ridge, names)
     return final.model_copy(
         update={
             "odds": -limit,
@@ -248,15 +217,44 @@ def fit(
     )
 
 
-def _fitted(table: np.ndarray, same: np.ndarray, rows: np.ndarray, ridge: float) -> Rule:
+def fitted(
+    table: np.ndarray, same: np.ndarray, rows: np.ndarray, ridge: float, names: Sequence[str]
+) -> Rule:
+    """The logistic rule of some rows of a table of features; odds 1, no guard.
+
+    table: (n, len(names)), of `features`.  same: (n,) bool.  rows: (n,) bool, those to learn from.
+    """
     mean, scale = table[rows].mean(0), table[rows].std(0)
     scale[scale < 1e-9] = 1.0
     weights, bias = logistic_fit((table[rows] - mean) / scale, same[rows], ridge)
     return Rule(
         kind="logistic",
-        features=FEATURES,
+        guard=1.0,
+        features=tuple(names),
         mean=tuple(mean.tolist()),
         scale=tuple(scale.tolist()),
         weights=tuple(weights.tolist()),
         bias=bias,
     )
+
+
+def crossed(
+    scores: Columns,
+    same: np.ndarray,
+    fold: np.ndarray,
+    *,
+    ridge: float = 1.0,
+    names: Sequence[str] = FEATURES,
+) -> np.ndarray:
+    """Odds of each pair by a rule that was fitted on the other folds only, (n,) float64.
+
+    Pairs without scores teach nothing if `names` has any of ASKED. Arguments as of `fit`.
+    """
+    table, out = features(scores, names), np.zeros(len(same))
+    there = np.ones(len(same), bool)
+    if set(names) & set(ASKED):
+        there = ~np.isnan(np.asarray(scores["iou"], np.float64))
+    for k in np.unique(fold):
+        rule = fitted(table, same, there & (fold != k), ridge, names)
+        out[fold == k] = odds(rule, {n: np.asarray(v)[fold == k] for n, v in scores.items()})
+    return out
