@@ -5,6 +5,7 @@ What it is: a function a chapter, from results to HTML. What it is not: the read
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +70,11 @@ def tiles(found: Results) -> Chapter | None:
         return out
     raw = raw if raw.ndim == 2 else raw[..., 0]
     step = max(1, max(raw.shape) // HALF)
-    rgb = shots.grey(raw[::step, ::step])
+    more = max(1, HALF // max(raw.shape))
+    rgb = picture.stretched(shots.grey(raw[::step, ::step]), (more, more))
     if listed.pixel_nm or found.project.settings.voxel_size:
         nm = listed.pixel_nm or found.project.settings.voxel_size[2]  # type: ignore[index]
-        rgb = shots.scale_bar(rgb, nm * step)
+        rgb = shots.scale_bar(rgb, nm * step / more)
     caption = f"A raw tile: section {tile.section}, {size[0]} × {size[1]} pixels."
     tile_picture = shown(shots.png(rgb), caption, Source(found.rel(tile.file)), size="half")
     sections = found.thing("sections")
@@ -143,10 +145,13 @@ def aligned(found: Results) -> Chapter | None:
         )
     out.add(
         heading("Three planes"),
-        _slice(found, image, "xy", WIDE, "Across the sections", size="full"),
         beside(
-            _slice(found, image, "xz", HALF, "Through the sections"),
-            _slice(found, image, "yz", HALF, "Through the sections"),
+            _slice(found, image, "xy", WIDE, "Across the sections", size="most"),
+            beside(
+                _slice(found, image, "xz", HALF, "Through the sections"),
+                _slice(found, image, "yz", HALF, "Through the sections"),
+                kind="stack",
+            ),
         ),
     )
     return out
@@ -159,12 +164,16 @@ def about(found: Results, volume: Volume) -> list[Fact]:
     z, y, x = (n * s / 1000 for n, s in zip(volume.shape, volume.voxel_size, strict=True))
     voxels = int(np.prod(volume.shape, dtype=np.int64))
     return [
-        Fact("voxels", voxels, Source(file, "shape of the finest level")),
-        Fact("shape (z y x)", list(volume.shape), Source(file, "shape"), "voxels"),
-        Fact("voxel size (z y x)", list(volume.voxel_size), Source(file, "scale"), "nm"),
+        Fact("voxels", voxels, Source(file, "shape")),
+        Fact("shape (z y x)", _by(volume.shape), Source(file, "shape"), "voxels"),
+        Fact("voxel size (z y x)", _by(volume.voxel_size), Source(file, "scale"), "nm"),
         Fact("extent (z y x)", f"{z:.3g} × {y:.3g} × {x:.3g}", Source(file, "shape × scale"), "µm"),
         Fact("type", str(volume.dtype), Source(file, "data_type")),
     ]
+
+
+def _by(values: Iterable[float]) -> str:
+    return " × ".join(f"{v:,.6g}" for v in values)
 
 
 def quality(found: Results) -> Chapter | None:
@@ -302,5 +311,7 @@ def _slice(
 ) -> str:
     at = None if z is None else (z + 0.5) * volume.voxel_size.z
     field = shots.field(volume, plane, pixels, at=at)
+    if size == "half" and plane != "yz" and field.flat:
+        field, size = shots.field(volume, plane, WIDE, at=at), "full"
     rgb = shots.scale_bar(shots.grey(shots.sample(volume, field)), field.nm)
     return shown(shots.png(rgb), f"{caption}; {field.said()}.", found.source(volume), size=size)

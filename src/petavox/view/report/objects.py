@@ -16,7 +16,7 @@ from petavox.errors import PetavoxError
 from petavox.project import STEPS
 from petavox.view import picture
 from petavox.view.report import shots, surfaces, svg
-from petavox.view.report.images import HALF
+from petavox.view.report.images import HALF, WIDE
 from petavox.view.report.parts import (
     Chapter,
     Source,
@@ -31,7 +31,7 @@ from petavox.view.report.parts import picture as drawn
 from petavox.view.report.reading import Record, Results
 from petavox.volume import Volume
 
-LARGEST, ALONE = 14, 8
+LARGEST, ALONE = 14, 12
 """Neurons drawn together and alone."""
 
 
@@ -74,7 +74,8 @@ def _network(found: Results, file: Path) -> Record:
     spec = values.get("spec", values)
     name = found.rel(file)
     # a model that came with petavox lies somewhere on this machine: its name says enough
-    source = Source(file.name if name.startswith("/") else name, "header: spec")
+    far = name.startswith(("/", ".."))
+    source = Source(file.name if far else name, "header: spec", linked=not far)
     return Record(source, spec if isinstance(spec, dict) else {})
 
 
@@ -129,7 +130,10 @@ def _panels(found: Results, image: Volume, objects: Volume | None, neurons: Volu
     out = ""
     for plane, title in (("xy", "A section"), ("xz", "Through the sections")):
         # labels may cover a part of the image
-        field = shots.field(objects or neurons or image, plane, HALF)
+        extent = objects or neurons or image
+        field = shots.field(extent, plane, HALF)
+        if field.flat:
+            field = shots.field(extent, plane, WIDE)
         grey = shots.sample(image, field)
         bounds = shots.bounds(grey)
         cut = None if truth is None else shots.sample(truth, field)
@@ -155,7 +159,8 @@ def _panels(found: Results, image: Volume, objects: Volume | None, neurons: Volu
 
 def _drawn(found: Results, volume: Volume, field: shots.Field, rgb: np.ndarray, words: str) -> str:
     rgb = shots.scale_bar(rgb, field.nm)
-    return drawn(shots.png(rgb), f"{words}; {field.said()}.", found.source(volume), size="half")
+    size = "full" if field.flat else "half"
+    return drawn(shots.png(rgb), f"{words}; {field.said()}.", found.source(volume), size=size)
 
 
 def _sizes(found: Results, objects: Volume | None, neurons: Volume | None) -> str:

@@ -23,15 +23,17 @@ class Source:
     """Where something was read.
 
     file: path in the project's folder.  what: key, column or rule within the file.
+    linked: False for what does not lie in the project.
     """
 
     file: str
     what: str = ""
+    linked: bool = True
 
     def html(self) -> str:
         """A link that works while the report lies in its project."""
         text = html.escape(self.file + (f" · {self.what}" if self.what else ""))
-        if "://" in self.file or self.file.startswith("/"):
+        if not self.linked or "://" in self.file or "*" in self.file or self.file[:1] == "/":
             return f'<span class="src">{text}</span>'
         return f'<a class="src" href="{html.escape(self.file, quote=True)}">{text}</a>'
 
@@ -108,14 +110,19 @@ def amount(size: float) -> str:
 
 
 def facts(found: Iterable[Fact | None]) -> str:
-    """A table of facts, each with its source; empty if there is none."""
+    """Facts in two columns, each with its source below; empty if there is none."""
     rows = "".join(
-        f"<tr><th>{html.escape(f.name)}</th><td class=num>{html.escape(f.text())}</td>"
-        f"<td>{html.escape(f.meaning)}</td><td>{f.source.html()}</td></tr>"
+        f"<div class=fact><span class=what>{html.escape(_upper(f.name))}</span>"
+        f"<b>{html.escape(f.text())}</b>"
+        f"<small>{html.escape(f.meaning)} {f.source.html()}</small></div>"
         for f in found
         if f is not None
     )
-    return f"<table class=facts><tbody>{rows}</tbody></table>" if rows else ""
+    return f"<div class=facts>{rows}</div>" if rows else ""
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def tiles(found: Iterable[Fact | None]) -> str:
@@ -141,7 +148,10 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], *, numeric: int =
     body = "".join(f"<tr>{''.join(cell(v, i) for i, v in enumerate(row))}</tr>" for row in rows)
     if not body:
         return ""
-    head = "".join(f"<th>{html.escape(h)}</th>" for h in heads)
+    head = "".join(
+        f"<th{' class=num' if i >= numeric and h != 'source' else ''}>{html.escape(h)}</th>"
+        for i, h in enumerate(heads)
+    )
     return (
         f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
@@ -150,7 +160,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], *, numeric: int =
 def picture(
     png: bytes, caption: str, source: Source | Sequence[Source], *, size: str = "", alt: str = ""
 ) -> str:
-    """A picture with its caption and source.  size: "", "small", "half" or "full"."""
+    """A picture with its caption and source.  size: "", "small", "half", "most" or
+    "full"."""
     data = base64.b64encode(png).decode()
     inner = (
         f'<img alt="{html.escape(alt or caption, quote=True)}" src="data:image/png;base64,{data}">'
@@ -183,7 +194,7 @@ def paragraph(text: str, kind: str = "") -> str:
 
 def heading(text: str) -> str:
     """A heading within a chapter."""
-    return f"<h3>{html.escape(text)}</h3>"
+    return f"<h3>{html.escape(_upper(text))}</h3>"
 
 
 def folded(title: str, text: str) -> str:

@@ -45,7 +45,7 @@ class Record:
     def at(self, key: str) -> Source:
         """The source of a key."""
         prefix = f"{self.source.what}." if self.source.what else ""
-        return Source(self.source.file, prefix + key)
+        return Source(self.source.file, prefix + key, self.source.linked)
 
     def fact(self, name: str, key: str, unit: str = "", meaning: str = "") -> Fact | None:
         """A value as a fact; None if it is not there."""

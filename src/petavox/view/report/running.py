@@ -290,7 +290,8 @@ def missing(found: Results) -> Chapter | None:
             "todo": "not run yet; petavox run goes on there",
             "running": "under way, or killed; petavox run goes on there",
         }.get(said.state, "")
-        rows.append((step.name, said.state, text, found.record(step.name).source))
+        record = found.record(step.name).source
+        rows.append((step.name, said.state, text, record if said.state != "todo" else Source(FILE)))
     for name, why in found.project.left_out.items():
         rows.append((name, "left out", why, Source(FILE)))
     warnings = [

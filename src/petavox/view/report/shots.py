@@ -56,6 +56,11 @@ class Field:
         """The axis (zyx) that the plane stands across."""
         return 3 - sum(ROWS_COLUMNS[self.plane])
 
+    @property
+    def flat(self) -> bool:
+        """Much wider than high: better alone in its row."""
+        return self.shape[1] > 4 * self.shape[0]
+
     def said(self) -> str:
         """In words."""
         down, across = ((b - a) / 1000 for a, b in zip(self.low, self.high, strict=True))
@@ -95,13 +100,29 @@ def field(
     return Field(plane, float(where), (start[0], start[1]), (stop[0], stop[1]), float(nm))
 
 
-def around(place: np.ndarray, plane: str, width_nm: float, pixels: int) -> Field:
-    """The square field about a place (nm, zyx)."""
+def around(place: np.ndarray, plane: str, width_nm: float, pixels: int, volume: Volume) -> Field:
+    """The square field about a place (nm, zyx), moved into the volume where it would leave it."""
     axes = ROWS_COLUMNS[plane]
-    half = width_nm / 2
-    low, high = [place[a] - half for a in axes], [place[a] + half for a in axes]
+    low = []
+    for a in axes:
+        size = tuple(volume.voxel_size)[a]
+        first, last = volume.box.start[a] * size, volume.box.stop[a] * size - width_nm
+        low.append(max(min(place[a] - width_nm / 2, last), first))
     at = float(place[3 - sum(axes)])
-    return Field(plane, at, (low[0], low[1]), (high[0], high[1]), width_nm / pixels)
+    corner, nm = (low[0], low[1]), width_nm / pixels
+    return Field(plane, at, corner, (low[0] + width_nm, low[1] + width_nm), nm)
+
+
+def ring(rgb: np.ndarray, field: Field, place: np.ndarray) -> np.ndarray:
+    """A copy with a yellow ring about a place (nm, zyx)."""
+    out = Image.fromarray(rgb)
+    y, x = (
+        (place[a] - low) / field.nm
+        for a, low in zip(ROWS_COLUMNS[field.plane], field.low, strict=True)
+    )
+    r = rgb.shape[0] / 14
+    ImageDraw.Draw(out).ellipse((x - r, y - r, x + r, y + r), outline=(255, 221, 60), width=2)
+    return np.asarray(out)
 
 
 def sample(volume: Volume, wanted: Field) -> np.ndarray:

@@ -96,7 +96,7 @@ def _sites(found: Results, sites: Synapses, image: Volume, labels: Volume | None
     for row in rows.tolist():
         place = sites.place[row]
         mine = (sites.place == place).all(1)
-        field = shots.around(place, "xy", max(700.0, 40 * image.voxel_size.x), 180)
+        field = shots.around(place, "xy", max(700.0, 40 * image.voxel_size.x), 180, image)
         grey = shots.sample(image, field)
         rgb = shots.grey(grey).astype(np.float32)
         if labels is not None:
@@ -104,13 +104,14 @@ def _sites(found: Results, sites: Synapses, image: Volume, labels: Volume | None
             for ids, ink in ((sites.post[mine], (70, 160, 255)), (sites.pre[mine], (255, 90, 60))):
                 share = np.isin(here, ids[ids > 0])[..., None] * 0.35
                 rgb += (np.array(ink) - rgb) * share
-        rgb8 = shots.scale_bar(np.rint(rgb).astype(np.uint8), field.nm)
+        rgb8 = shots.ring(np.rint(rgb).astype(np.uint8), field, place)
+        rgb8 = shots.scale_bar(rgb8, field.nm)
         score = sites.score[row]
         said = f"score {score:.3g}, " if np.isfinite(score) else ""
         partners = int(mine.sum())
         caption = f"{said}{partners} partner{'s' if partners > 1 else ''}; z {place[0]:,.0f} nm"
         parts.append(drawn(shots.png(rgb8, 96), caption, Source(rel, f"row {row}"), size="small"))
-    note = "Presynaptic objects are red, postsynaptic ones blue; the cleft is in the middle."
+    note = "Presynaptic objects are red, postsynaptic ones blue; the cleft is in the yellow ring."
     return beside(*parts, kind="grid") + paragraph(note, "note")
 
 

@@ -33,23 +33,33 @@ border-top:3px solid var(--wait);min-width:84px}
 border:1px solid var(--line);
 color:var(--soft)}
 .badge.done{color:var(--ok)}.badge.failed{color:var(--bad);border-color:var(--bad)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:10px;
-margin:8px 0 14px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(200px,1fr));gap:10px;
+margin:14px 0 4px}
 .tile{border:1px solid var(--line);border-radius:8px;padding:10px 12px;overflow:hidden}
-.tile .value{font-size:22px;font-weight:600;letter-spacing:-.01em;white-space:nowrap}
+.tile .value{font-size:17px;font-weight:600;letter-spacing:-.01em;white-space:nowrap}
+.tile .src{display:block;font-size:10.5px}
 .tile .name{color:var(--soft);font-size:13px}
 .src{font:11px/1.35 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;color:var(--soft);
 overflow-wrap:anywhere}
 table{border-collapse:collapse;font-size:13.5px;margin:8px 0;width:100%}
 th,td{text-align:left;padding:4px 12px 4px 0;border-bottom:1px solid var(--line);vertical-align:top}
 th{font-weight:500}thead th{color:var(--soft);font-size:12.5px;white-space:nowrap}
-.num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.facts th{width:24%}.facts td:nth-child(3){color:var(--soft)}.facts td:last-child{width:30%}
+td.num,th.num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.facts{columns:2;column-gap:36px;margin:8px 0 14px}
+.fact{display:grid;grid-template-columns:1fr auto;gap:0 14px;padding:4px 0;break-inside:avoid;
+border-bottom:1px solid var(--line);font-size:14px}
+.fact b{font-weight:600;font-variant-numeric:tabular-nums;text-align:right}
+.fact small{grid-column:1/3;color:var(--soft);line-height:1.3}
+@media (max-width:760px){.facts{columns:1}}
 .wide{overflow-x:auto}
 .row{display:flex;flex-wrap:wrap;gap:18px;align-items:flex-start}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:12px}
 figure{margin:10px 0;flex:1 1 300px;min-width:0;break-inside:avoid}
-figure.half{flex:1 1 44%}figure.full{flex:1 1 100%}figure.small{flex:0 1 150px}
+figure.half{flex:1 1 44%}figure.full{flex:1 1 100%}figure.most{flex:1 1 58%}
+.stack{flex:1 1 34%;min-width:0;display:flex;flex-direction:column;gap:4px}
+figure.small{flex:0 1 150px}
+@media (min-width:760px){figure.half{max-width:50%}.row figure.half{max-width:100%}
+.stack figure.half{max-width:100%}}
 .grid figure{margin:0}
 figure img{display:block;width:100%;height:auto;border-radius:6px}
 figure svg{display:block;width:100%;height:auto}

@@ -53,9 +53,12 @@ class Axis:
     def ticks(self) -> list[float]:
         """Round values to write beside it."""
         if self.log:
-            first, last = round(math.log10(self.low)), round(math.log10(self.high))
+            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
             step = max(1, (last - first) // 6)
-            return [10.0**e for e in range(first, last + 1, step)]
+            every = [10.0**e for e in range(first, last + 1, step)]
+            if last - first <= 2:
+                every = [m * v for v in every for m in (1, 2, 5)]
+            return [v for v in every if self.low <= v * 1.001 and v <= self.high * 1.001]
         step = 10 ** math.floor(math.log10((self.high - self.low) / 4))
         step *= next(m for m in (1, 2, 5, 10) if (self.high - self.low) / (step * m) <= 6)
         first = math.ceil(self.low / step - 1e-9)
@@ -117,10 +120,15 @@ def histogram(
         return ""
     every = np.concatenate(list(some.values()))
     low, high = float(every.min()), float(every.max())
-    if high <= low:
-        high = low * 1.1 if log else low + 1
-    edges = np.geomspace(low, high, bins + 1) if log else np.linspace(low, high, bins + 1)
-    edges[0], edges[-1] = low, high
+    if not log and high - low <= 60 and (every == np.rint(every)).all():
+        # whole numbers: a bar each
+        edges = np.arange(low - 0.5, high + 1)
+        low, high = edges[0], edges[-1]
+    else:
+        if high <= low:
+            low, high = low - 0.1 * abs(low), high + 0.1 * abs(high) or 1.0
+        edges = np.geomspace(low, high, bins + 1) if log else np.linspace(low, high, bins + 1)
+        edges[0], edges[-1] = low, high
     across = Axis(low, high, log)
     counts = {k: np.histogram(v, edges)[0] for k, v in some.items()}
     up = Axis.of(np.concatenate(list(counts.values())), zero=True)
