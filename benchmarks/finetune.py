@@ -4,7 +4,8 @@
 
 The network learns from gala_fib/train by recipes/gala_finetune.yaml (into OUT; a training that is
 there is taken, one that was stopped is resumed), then both models flood gala_fib/test, which
-neither has seen. Scores are those of benchmarks.shipped_model.
+neither has seen. Before: with the grey values the network was published with, and with those of
+the new images, which the recipe gives it. Scores are those of benchmarks.shipped_model.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from benchmarks.common import emit
 from benchmarks.shipped_model import gala, scores
 from petavox.ffn.flood import flood
 from petavox.ffn.growth import FloodSettings
-from petavox.ffn.model import load_model
+from petavox.ffn.model import Model, load_model
 from petavox.ffn.predictor import Predictor
 from petavox.stages.train import read_settings, train
 
@@ -30,23 +31,32 @@ RECIPE = Path(__file__).parent.parent / "recipes" / "gala_finetune.yaml"
 def main(released: Path, out: Path) -> None:
     """Flood, learn, flood; one line of JSON for each flood."""
     torch.set_num_threads(1)
-    measure("before", released, {})
+    settings = read_settings(RECIPE)
+    assert settings.grey is not None
+    published = load_model(released)
+    matched = {"image_mean": settings.grey.mean, "image_std": settings.grey.std}
+    measure("published", published, {})
+    spec = published.spec.model_copy(update=matched)
+    measure("published, grey values matched", Model(spec, published.network), {})
     tuned = out / "last.safetensors"
     cpu = time.process_time()
     if not tuned.is_file():
         train(
-            read_settings(RECIPE), out, base=RECIPE.parent, init=released,
+            settings, out, base=RECIPE.parent, init=released,
             resume=(out / "checkpoints").exists(),
         )  # fmt: skip
     spent = time.process_time() - cpu
     last = json.loads((out / "curve.jsonl").read_text().splitlines()[-1])
-    measure("after", tuned, {"fovs_learned": last["fovs"], "minutes": round(last["minutes"], 1),
-                             "processor_minutes": round(spent / 60, 1)})  # fmt: skip
+    learned = {
+        "fovs_learned": last["fovs"],
+        "minutes": round(last["minutes"], 1),
+        "processor_minutes": round(spent / 60, 1),
+    }
+    measure("fine-tuned", load_model(tuned), learned)
 
 
-def measure(name: str, path: Path, beside: dict[str, float]) -> None:
+def measure(name: str, model: Model, beside: dict[str, float]) -> None:
     """One model on gala_fib/test."""
-    model = load_model(path)
     image, truth, _ = gala()
     began = time.process_time()
     canvas = flood(

@@ -84,8 +84,17 @@ def test_a_training_from_settings_to_a_model(tissue, tmp_path):
     tuned = load_model(tmp_path / "tuned" / "best.safetensors").spec
     assert tuned.fov == (9, 9, 9)
     assert tuned.provenance["started_from"]["digest"] == start.digest
+    assert (tuned.image_mean, tuned.image_std) == (start.spec.image_mean, start.spec.image_std)
     with pytest.raises(BadInput, match="--init"):
         train(without, tmp_path / "none", quiet=True)
+    # images of other grey values
+    other = read_settings(tissue, {"trainer.steps": 1, "grey": {"mean": 90, "std": 50}})
+    with pytest.raises(BadInput, match="grey"):
+        train(other, tmp_path / "none", quiet=True)
+    other = other.model_copy(update={"model": None})
+    train(other, tmp_path / "grey", init=out / "best.safetensors", quiet=True)
+    tuned = load_model(tmp_path / "grey" / "best.safetensors").spec
+    assert (tuned.image_mean, tuned.image_std) == (90, 50)
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,13 @@ class ValidationSettings(VolumeSettings):
     precision: Precision = "f32"
 
 
+class GreySettings(Settings):
+    """Grey values of raw images; the network sees (raw - mean) / std."""
+
+    mean: float
+    std: float = Field(gt=0)
+
+
 class TrainSettings(Settings):
     """A training."""
 
@@ -89,6 +96,8 @@ class TrainSettings(Settings):
     """`synapses` is another training: petavox.stages.synapses_train."""
     model: ModelSpec | None = None
     """Geometry and normalisation; left out with --init, which brings its own."""
+    grey: GreySettings | None = None
+    """With --init: mean and deviation of the new images' grey values, instead of the model's."""
     volumes: list[TrainingVolume] = Field(min_length=1)
     validation: ValidationSettings | None = None
     """Without it the last model is taken for the best."""
@@ -345,6 +354,8 @@ def _box(settings: VolumeSettings, image: Volume, labels: Volume) -> Box:
 def _spec(settings: TrainSettings, start: Model | None, place: Place) -> ModelSpec:
     if start is None:
         assert settings.model is not None
+        if settings.grey is not None:
+            raise BadInput("`grey` is for --init; a new model has image_mean and image_std.")
         return settings.model
     given, theirs = settings.model, start.spec
     if given is not None and given.model_dump(exclude={"provenance"}) != theirs.model_dump(
@@ -354,7 +365,10 @@ def _spec(settings: TrainSettings, start: Model | None, place: Place) -> ModelSp
             "the settings' `model` differs from that of --init; leave `model` out to take the "
             "model's own."
         )
-    return theirs.model_copy(update={"provenance": {}})
+    change: dict[str, Any] = {"provenance": {}}
+    if settings.grey is not None:
+        change |= {"image_mean": settings.grey.mean, "image_std": settings.grey.std}
+    return theirs.model_copy(update=change)
 
 
 def _provenance(settings: TrainSettings, start: Model | None) -> dict[str, Any]:
