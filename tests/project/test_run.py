@@ -8,9 +8,10 @@ import shutil
 import pytest
 
 from petavox.errors import BadInput, WorkFailed
-from petavox.project import driver, load
+from petavox.project import STEPS, driver, keys, load
 from petavox.project.driver import run
 from petavox.project.plan import plan
+from petavox.settings import Settings
 from tests.project import small
 
 LATE = ["mesh", "skeletonize", "connectome", "score"]
@@ -36,6 +37,21 @@ def changed(folder, **stages):
 def worked(figures):
     """The steps that did work."""
     return [name for name, line in figures.items() if not line.startswith("kept")]
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_the_table_of_steps_names_what_there_is(step):
+    assert callable(step.call())
+    if not step.lacking():
+        assert issubclass(step.settings_class, Settings)
+        assert step.code in keys.modules(step.code)
+        assert keys.source_digest(step.code) != "none"
+
+
+def test_the_code_of_a_step_is_its_stage_and_the_science_below_it():
+    found = keys.modules("petavox.stages.blockwise_segment")
+    assert {"petavox.ffn.growth", "petavox.ffn.network", "petavox.stages.block_labels"} <= {*found}
+    assert not any(m.startswith(("petavox.blocks", "petavox.align", "petavox.cli")) for m in found)
 
 
 def test_every_step_is_done_and_recorded(done):
@@ -121,8 +137,6 @@ def test_another_model_runs_what_floods_and_all_that_follows(done, tissue, tmp_p
 
 
 def test_code_that_changed_is_named_and_done_again_from_nothing(done, tmp_path, monkeypatch):
-    from petavox.project import keys
-
     project, made = copied(done, tmp_path)
     honest = keys.source_digest
     monkeypatch.setattr(

@@ -61,7 +61,13 @@ def align(call: Call) -> Figures:
     """Sections to fields."""
     from petavox.stages import align as stage
 
-    return stage.run(call.reads["sections"], call.writes["fields"], call.settings, overwrite=True)
+    return stage.run(
+        call.reads["sections"],
+        call.writes["fields"],
+        call.settings,
+        engine=call.open_engine(),
+        overwrite=True,
+    )
 
 
 def render(call: Call) -> Figures:

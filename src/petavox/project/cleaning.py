@@ -16,7 +16,7 @@ from petavox.project.steps import Step
 
 BESIDE = (
     "origins", "links", "lookup", "candidates", "pairs", "scores", "graph", "work", "ids",
-    "unfinished",
+    "unfinished", "run",
 )  # fmt: skip
 """Endings of the tables that stages write beside an output."""
 

@@ -17,6 +17,7 @@ import fcntl
 import logging
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +102,9 @@ def _one(project: Project, choice: Choice, engine: Any) -> str:
         if choice.action == "again" and choice.code:
             # the stages know their settings and inputs, but not all of the code below them
             ledger.forget_step()
+            for path in writes.values():
+                for end in ("run", "work"):
+                    shutil.rmtree(path.with_name(f"{path.name}.{end}"), ignore_errors=True)
         said = StepState(
             name,
             "running",

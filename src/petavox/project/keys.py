@@ -1,6 +1,6 @@
 """The key of a step: what decides its result, part by part, so that a run can say what changed.
 
-    code MODULE         the source of every module that decides
+    code MODULE         the source of a stage's module, and of the science that it imports
     settings NAME       but those that only say how the work is done (threads, memory)
     model               the bytes of the network's file
     input THING         the key of the step that made it; of data that is given, its content
@@ -11,6 +11,7 @@ it is not: the choice of what to do (petavox.project.plan).
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib.util
 import json
@@ -27,6 +28,13 @@ from petavox.project.steps import Step
 from petavox.provenance import digest, file_digest, write_json
 from petavox.volume import places
 from petavox.volume.formats import hdf5
+
+MACHINERY = tuple(
+    f"petavox.{m}"
+    for m in ("blocks", "cli", "errors", "progress", "project", "provenance", "settings", "view",
+              "volume")
+)  # fmt: skip
+"""Where voxels live and how work is run: it is tested to change no result."""
 
 
 class Digests:
@@ -104,7 +112,7 @@ def parts(
     project: Project, step: Step, keys: Mapping[str, str], digests: Digests
 ) -> dict[str, str]:
     """What decides a step's result.  keys: of the steps before it."""
-    found = {f"code {m}": source_digest(m) for name in step.code for m in modules(name)}
+    found = {f"code {m}": source_digest(m) for m in modules(step.code)}
     settings = project.stage_settings(step.name).model_dump(mode="json")
     for name, value in _flat(settings):
         if name.rpartition(".")[2] not in step.free:
@@ -130,17 +138,55 @@ def key_of(parts: Mapping[str, str]) -> str:
 
 
 @functools.cache
-def modules(name: str) -> tuple[str, ...]:
-    """A module, or all modules of a package."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        return (name,)
-    folder = Path(next(iter(spec.submodule_search_locations)))
-    return tuple(
-        ".".join([name, *f.relative_to(folder).with_suffix("").parts])
-        for f in sorted(folder.rglob("*.py"))
-        if f.name != "__init__.py"
-    )
+def modules(root: str) -> tuple[str, ...]:
+    """A module and all of petavox that it imports, directly or not, but for MACHINERY; sorted.
+
+    The source is read, nothing is imported but the packages around it.
+    """
+    found: set[str] = set()
+    waiting = [root]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += [
+                n for n in _imported(name) if not _is_machinery(n) or n.startswith(f"{root}.")
+            ]
+    return tuple(sorted(found))
+
+
+@functools.cache
+def _imported(module: str) -> tuple[str, ...]:
+    """The modules of petavox that a module's source imports."""
+    spec = _spec(module)
+    if spec is None or spec.origin is None:
+        return ()
+    found = []
+    for node in ast.walk(ast.parse(Path(spec.origin).read_text())):
+        if isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            inner = [f"{node.module}.{a.name}" for a in node.names]
+            # a name of a package is a module of it, or comes through its __init__
+            names = [n if _spec(n) is not None else node.module for n in inner]
+        else:
+            continue
+        found += [n for n in names if n.startswith("petavox.")]
+    return tuple(dict.fromkeys(found))
+
+
+def _is_machinery(name: str) -> bool:
+    return any(name == m or name.startswith(f"{m}.") for m in MACHINERY)
+
+
+@functools.cache
+def _spec(name: str) -> Any:
+    if not name.startswith("petavox."):
+        return None
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, AttributeError, ValueError):
+        return None
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -25,10 +25,10 @@ class Step:
     """One arrow of the run.
 
     line: what it does.  settings: "module:Class".  function: "module:function", called with a
-    petavox.project.calls.Call, gives figures.  code: modules and packages whose source decides the
-    result.  model: key of the project's models.  on: runs unless switched off.  free: settings
-    that do not change the result.  needs: modules without which it is left out.  boxed: works on
-    `--subset`, in a folder of its own.
+    petavox.project.calls.Call, gives figures.  code: the module whose source, with all of the
+    science that it imports, decides the result.  model: key of the project's models.  on: runs
+    unless switched off.  free: settings that do not change the result.  needs: modules without
+    which it is left out.  boxed: works on `--subset`, in a folder of its own.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Step:
     writes: Mapping[str, str]
     settings: str
     function: str
-    code: tuple[str, ...]
+    code: str
     model: str | None = None
     on: bool = True
     free: tuple[str, ...] = ("threads", "memory_mb")
@@ -74,7 +74,6 @@ def _there(module: str) -> bool:
 
 
 _CALLS = "petavox.project.calls:"
-_NEURON = "petavox.neuron"
 
 _TABLE = (
     Step(
@@ -84,7 +83,7 @@ _TABLE = (
         {"sections": "stitched"},
         "petavox.stages.stitch:StitchStageSettings",
         _CALLS + "stitch",
-        ("petavox.align", "petavox.stages.stitch"),
+        "petavox.stages.stitch",
         boxed=False,
     ),
     Step(
@@ -94,7 +93,7 @@ _TABLE = (
         {"fields": "aligned"},
         "petavox.stages.align:AlignStageSettings",
         _CALLS + "align",
-        ("petavox.align", "petavox.stages.align", "petavox.stages.section_folder"),
+        "petavox.stages.align",
         boxed=False,
     ),
     Step(
@@ -104,7 +103,7 @@ _TABLE = (
         {"image": "image.zarr"},
         "petavox.stages.render:RenderSettings",
         _CALLS + "render",
-        ("petavox.align.warp", "petavox.align.blend", "petavox.stages.render"),
+        "petavox.stages.render",
         boxed=False,
     ),
     Step(
@@ -114,7 +113,7 @@ _TABLE = (
         {"qc": "qc"},
         "petavox.stages.qc:QcSettings",
         _CALLS + "qc",
-        ("petavox.align", "petavox.stages.qc", "petavox.stages.qc_pairs"),
+        "petavox.stages.qc",
         on=False,
         boxed=False,
     ),
@@ -125,7 +124,7 @@ _TABLE = (
         {"image": "image_even.zarr"},
         "petavox.stages.contrast:ContrastSettings",
         _CALLS + "contrast",
-        ("petavox.align.contrast", "petavox.stages.contrast"),
+        "petavox.stages.contrast",
         on=False,
         boxed=False,
     ),
@@ -136,9 +135,7 @@ _TABLE = (
         {"blocks": "objects.blocks"},
         "petavox.stages.blockwise_segment:BlockwiseSettings",
         _CALLS + "segment",
-        ("petavox.ffn.canvas", "petavox.ffn.flood", "petavox.ffn.growth", "petavox.ffn.moves",
-         "petavox.ffn.seeds", "petavox.ffn.predictor", "petavox.ffn.network",
-         "petavox.stages.blockwise_segment", "petavox.stages.block_labels"),
+        "petavox.stages.blockwise_segment",
         model="segmentation",
     ),
     Step(
@@ -148,9 +145,7 @@ _TABLE = (
         {"blocks_again": "objects_again.blocks"},
         "petavox.stages.blockwise_segment:BlockwiseSettings",
         _CALLS + "segment_again",
-        ("petavox.ffn.canvas", "petavox.ffn.flood", "petavox.ffn.growth", "petavox.ffn.moves",
-         "petavox.ffn.seeds", "petavox.ffn.predictor", "petavox.ffn.network",
-         "petavox.stages.blockwise_segment", "petavox.stages.block_labels"),
+        "petavox.stages.blockwise_segment",
         model="segmentation",
         on=False,
     ),
@@ -161,7 +156,7 @@ _TABLE = (
         {"blocks": "objects_agreed.blocks"},
         "petavox.stages.consensus:ConsensusSettings",
         _CALLS + "consensus",
-        ("petavox.segment.consensus", "petavox.stages.consensus"),
+        "petavox.stages.consensus",
         on=False,
     ),
     Step(
@@ -171,8 +166,7 @@ _TABLE = (
         {"objects": "objects.zarr"},
         "petavox.stages.reconcile:ReconcileSettings",
         _CALLS + "reconcile",
-        ("petavox.segment.votes", "petavox.segment.links", "petavox.segment.unionfind",
-         "petavox.segment.relabel", "petavox.stages.reconcile", "petavox.stages.relabel"),
+        "petavox.stages.reconcile",
     ),
     Step(
         "agglomerate",
@@ -181,10 +175,7 @@ _TABLE = (
         {"neurons": "neurons.zarr"},
         "petavox.stages.agglomerate:AgglomerateSettings",
         _CALLS + "agglomerate",
-        ("petavox.segment.candidates", "petavox.segment.resegment", "petavox.segment.rule",
-         "petavox.segment.agglomeration", "petavox.segment.unionfind", "petavox.ffn.canvas",
-         "petavox.ffn.moves", "petavox.ffn.predictor", "petavox.stages.agglomerate",
-         "petavox.stages.relabel"),
+        "petavox.stages.agglomerate",
         model="segmentation",
     ),
     Step(
@@ -194,7 +185,7 @@ _TABLE = (
         {"synapses": "synapses"},
         "petavox.stages.synapses:SynapseSettings",
         _CALLS + "synapses",
-        ("petavox.synapse", "petavox.stages.synapses"),
+        "petavox.stages.synapses",
         model="synapses",
         needs=("petavox.stages.synapses",),
     ),
@@ -205,7 +196,7 @@ _TABLE = (
         {"meshes": "meshes"},
         "petavox.stages.mesh:MeshSettings",
         _CALLS + "mesh",
-        (_NEURON, "petavox.stages.mesh", "petavox.stages.objects"),
+        "petavox.stages.mesh",
     ),
     Step(
         "skeletonize",
@@ -214,7 +205,7 @@ _TABLE = (
         {"skeletons": "skeletons"},
         "petavox.stages.skeletonize:SkeletonSettings",
         _CALLS + "skeletonize",
-        (_NEURON, "petavox.stages.skeletonize", "petavox.stages.objects"),
+        "petavox.stages.skeletonize",
         needs=("kimimaro",),
         hint="pip install petavox[skeletons]",
     ),
@@ -225,7 +216,7 @@ _TABLE = (
         {"connectome": "connectome"},
         "petavox.stages.connectome:ConnectomeSettings",
         _CALLS + "connectome",
-        (_NEURON, "petavox.stages.connectome"),
+        "petavox.stages.connectome",
     ),
     Step(
         "truth",
@@ -234,7 +225,7 @@ _TABLE = (
         {"truth": "truth"},
         "petavox.stages.tile_truth:TileTruthSettings",
         _CALLS + "truth",
-        ("petavox.phantom", "petavox.stages.tile_truth"),
+        "petavox.stages.tile_truth",
         boxed=False,
     ),
     Step(
@@ -245,7 +236,7 @@ _TABLE = (
         {"scores": "scores"},
         "petavox.stages.run_scores:RunScoreSettings",
         _CALLS + "score",
-        ("petavox.score", "petavox.stages.run_scores", "petavox.stages.score"),
+        "petavox.stages.run_scores",
     ),
     Step(
         "report",
@@ -254,7 +245,7 @@ _TABLE = (
         {"report": "report.html"},
         "petavox.project.calls:ReportSettings",
         _CALLS + "report",
-        ("petavox.view.report",),
+        "petavox.view.report",
         needs=("petavox.view.report",),
     ),
 )  # fmt: skip

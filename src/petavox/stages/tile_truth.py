@@ -22,8 +22,7 @@ import numpy as np
 
 from petavox import provenance, volume
 from petavox.align import frames
-from petavox.align.frames import Field, Lattice
-from petavox.align.stack import extent
+from petavox.align.frames import Field, Lattice, extent
 from petavox.errors import BadInput
 from petavox.phantom import Synapse, TilesTruth, Tissue, tissue
 from petavox.phantom.looks import LOOKS
