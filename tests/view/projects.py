@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import shutil
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +21,16 @@ from .conftest import ID, made
 CLEFT = (40.0, -100.0, 280.0)
 
 
+@functools.cache
+def meshes() -> Path:
+    """Meshes of the object, made once for all tests."""
+    place = Path(tempfile.mkdtemp(prefix="petavox-test-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    labels = made(place, "ome-zarr").labels
+    mesh.run(labels, place / "meshes", mesh.MeshSettings())
+    return place / "meshes"
+
+
 def done(folder: Path, step: str, things: dict[str, str], **figures) -> None:
     """Record a step as finished."""
     stamps = {thing: stamp(folder / path) for thing, path in things.items()}
@@ -26,7 +39,7 @@ def done(folder: Path, step: str, things: dict[str, str], **figures) -> None:
     write(folder / "run" / "steps" / f"{step}.json", said)
 
 
-def project(folder: Path, *, meshes: bool = True) -> Path:
+def project(folder: Path, *, meshed: bool = True) -> Path:
     """An image, objects, neurons that are the same, their meshes, and two synapses."""
     folder.mkdir()
     (folder / "petavox.yaml").write_text(
@@ -38,8 +51,8 @@ def project(folder: Path, *, meshes: bool = True) -> Path:
     shutil.move(volumes.labels, folder / "neurons.zarr")
     done(folder, "reconcile", {"objects": "objects.zarr"}, objects=1)
     done(folder, "agglomerate", {"neurons": "neurons.zarr"}, neurons=1)
-    if meshes:
-        mesh.run(str(folder / "neurons.zarr"), folder / "meshes", mesh.MeshSettings())
+    if meshed:
+        shutil.copytree(meshes(), folder / "meshes")
         done(folder, "mesh", {"meshes": "meshes"}, objects=1)
     (folder / "synapses").mkdir()
     z, y, x = CLEFT

@@ -68,7 +68,7 @@ def test_a_project_has_a_layer_for_each_of_its_results(tmp_path):
 
 
 def test_what_is_not_finished_is_left_out(tmp_path):
-    folder = projects.project(tmp_path / "p", meshes=False)
+    folder = projects.project(tmp_path / "p", meshed=False)
     projects.unfinished(folder / "neurons.zarr")
     shown = view.volumes(load(folder))
     assert [s.name for s in shown] == ["image", "objects"]

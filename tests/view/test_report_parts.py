@@ -12,12 +12,12 @@ from PIL import Image
 import petavox as pv
 from petavox.blocks.ledger import Row
 from petavox.errors import BadInput
-from petavox.stages import mesh as mesh_stage
 from petavox.view.report import parts, running, shots, surfaces, svg
 from petavox.view.status import STATUSES, Blocks
 from petavox.volume import opening, pyramid
 from tests.neuron import precomputed
 
+from . import projects
 from .conftest import BOX, ID, OBJECT, SIZE
 
 
@@ -186,13 +186,13 @@ def test_pngs_are_small_and_say_the_same():
 # ---- surfaces
 
 
-def test_meshes_are_read_as_their_format_says(pair, tmp_path):
-    mesh_stage.run(pair.labels, tmp_path / "m", mesh_stage.MeshSettings())
-    got = surfaces.Meshes(tmp_path / "m").read(ID)
-    vertices, faces, _ = precomputed.mesh(tmp_path / "m", ID)
+def test_meshes_are_read_as_their_format_says(tmp_path):
+    folder = projects.meshes()
+    got = surfaces.Meshes(folder).read(ID)
+    vertices, faces, _ = precomputed.mesh(folder, ID)
     np.testing.assert_allclose(got.vertices, vertices, rtol=1e-5, atol=1e-2)
     np.testing.assert_array_equal(got.faces, faces)
-    assert surfaces.Meshes(tmp_path / "m").read(12345) is None
+    assert surfaces.Meshes(folder).read(12345) is None
     with pytest.raises(BadInput, match="no meshes"):
         surfaces.Meshes(tmp_path)
 
