@@ -20,7 +20,7 @@ from petavox.ffn.model import save_model
 from petavox.segment.rule import Rule
 from petavox.space import Box
 from petavox.stages.agglomerate import AgglomerateSettings, agglomerate
-from petavox.stages.calibrate import CalibrateSettings, calibrated
+from petavox.stages.calibrate import CalibrateSettings, calibrated, calibrated_prior
 from petavox.stages.candidates import CandidateSettings
 from petavox.volume.opening import create, finish
 from tests.ffn.brightness import brightness_spec, brightness_weights
@@ -203,6 +203,40 @@ def test_a_rule_is_fitted_on_truth_and_kept(here):
     rule = Rule.model_validate_json((here / "out.graph" / "rule.json").read_text())
     assert rule.kind == "logistic"
     assert rule.fitted["truth"] == str(here / "truth")
+
+
+def test_the_network_is_asked_only_where_a_prior_leaves_a_chance(here):
+    def fit(edges):
+        return calibrated_prior(here / "labels", here / "truth", edges, CalibrateSettings())
+
+    go(here, calibrate_prior=fit)
+    prior = Rule.model_validate_json((here / "out.graph" / "prior.json").read_text())
+    assert prior.fitted["true_pairs"] == 4
+    figures = go(here, "some", settings_of(prior=prior, least_chance=0.5))
+    assert (figures["asked"], figures["accepted"], figures["pairs"]) == (4, 4, 7)
+    reasons = {e["reason"] for e in table(here, "some") if e["a"] // 10 != e["b"] // 10}
+    assert reasons == {"not plausible"}
+    figures = go(here, "few", settings_of(prior=prior, most_asked=1))
+    assert figures["asked"] == 1
+
+
+def test_what_a_flood_ran_into_is_known_of_a_pair(here):
+    origins = {"10": {"overlaps": {}}, "11": {"overlaps": {"10": 40, "12": 3}}}
+    (here / "labels" / "origins.json").write_text(json.dumps({"origins": origins}))
+    go(here, settings=settings_of(most_asked=2))
+    asked = {(e["a"], e["b"]): e["overlap"] for e in table(here) if e["ask"]}
+    assert asked == {(10, 11): 40, (11, 12): 3}
+    (here / "labels" / "origins.json").write_text("[]")
+    with pytest.raises(BadInput, match=r"origins\.json cannot be used"):
+        go(here, "other")
+
+
+def test_a_prior_that_needs_the_network_is_refused():
+    rule = Rule(kind="logistic", features=("iou",), mean=(0,), scale=(1,), weights=(1,))
+    with pytest.raises(ValueError, match="only the network says"):
+        CandidateSettings(prior=rule)
+    with pytest.raises(ValueError, match="logistic"):
+        CandidateSettings(prior=Rule())
 
 
 def test_a_box_of_truth_without_pairs_teaches_nothing(here):

@@ -48,6 +48,12 @@ def agglomerate(
     min_faces: Annotated[
         int | None, typer.Option(help="Voxel faces of contact from which a pair is judged [10].")
     ] = None,
+    prior: Annotated[
+        Path | None, typer.Option(help="prior.json of a calibrated graph: ask only where it pays.")
+    ] = None,
+    most_asked: Annotated[
+        int | None, typer.Option(help="Ask the network about no more pairs than this.")
+    ] = None,
     block: Annotated[
         tuple[int, int, int] | None, typer.Option(help="Voxels of one piece of work, z y x.")
     ] = None,
@@ -73,14 +79,20 @@ def agglomerate(
     from petavox.settings import parse, read_yaml_mapping
     from petavox.stages.agglomerate import AgglomerateSettings
     from petavox.stages.agglomerate import agglomerate as go
-    from petavox.stages.calibrate import CalibrateSettings, calibrated
+    from petavox.stages.calibrate import CalibrateSettings, calibrated, calibrated_prior
 
     if calibrate is not None and (rule is not None or odds is not None):
         raise BadInput("--calibrate fits the rule and its odds; leave out --rule and --odds.")
     if calibrate is None and calibrate_box is not None:
         raise BadInput("--calibrate-box is a part of a truth: give the truth with --calibrate.")
     values: dict[str, Any] = {} if settings is None else read_yaml_mapping(settings)
-    given = {"max_distance": max_distance, "min_faces": min_faces, "block": block}
+    given: dict[str, Any] = {
+        "max_distance": max_distance,
+        "min_faces": min_faces,
+        "most_asked": most_asked,
+        "prior": None if prior is None else read_yaml_mapping(prior),
+        "block": block,
+    }
     values["candidates"] = dict(values.get("candidates") or {}) | {
         k: v for k, v in given.items() if v is not None
     }
@@ -93,12 +105,15 @@ def agglomerate(
     }
     where = str(rule or settings or "the options")
     request = parse(AgglomerateSettings, values, where)
-    fit = None
+    fit = fit_prior = None
     if calibrate is not None:
         wanted = parse(CalibrateSettings, {"box": calibrate_box, "folds": folds}, "the options")
 
         def fit(edges: Any) -> Any:
             return calibrated(labels, calibrate, edges, wanted)
+
+        def fit_prior(edges: Any) -> Any:
+            return calibrated_prior(labels, calibrate, edges, wanted)
 
     folder = run_folder(out, run)
     with running(folder, workers=workers, site=site, block_timeout=block_timeout) as how:
@@ -109,6 +124,7 @@ def agglomerate(
             model=model,
             settings=request,
             calibrate=fit,
+            calibrate_prior=fit_prior,
             overwrite=overwrite,
             retry_quarantined=retry_quarantined,
             **how,

@@ -58,11 +58,11 @@ def known_of(
 def promise(columns: Columns, prior: Rule | None) -> tuple[np.ndarray, np.ndarray]:
     """(chance, gain) of each pair, (n,) float64: that it is one object; chance x bits x voxels.
 
-    Without a prior every chance is 1, and the gain counts by what earlier floods overlapped.
+    Without a prior every chance is NaN, and the gain counts by what earlier floods overlapped.
     """
     if prior is None:
         smaller = np.maximum(np.minimum(columns["size_a"], columns["size_b"]), 1)
-        return np.ones(len(smaller)), stake(columns) * (columns["overlap"] / smaller + 1e-3)
+        return np.full(len(smaller), np.nan), stake(columns) * (columns["overlap"] / smaller + 1e-3)
     found = odds(prior, columns)
     chance = found / (1 + found)
     return chance, stake(columns) * chance

@@ -22,7 +22,7 @@ import numpy as np
 from petavox.segment.agglomeration import ACCEPTED, UNSCORED, final_of
 
 UNKNOWN = 0.1
-"""Chance that a pair without scores should have been accepted."""
+"""Chance that a pair without scores should have been accepted, if no prior says."""
 
 
 def suspects(
@@ -30,7 +30,8 @@ def suspects(
 ) -> dict[str, np.ndarray]:
     """Suspects, the largest expected loss first (ties: smaller a, then b); columns of one length.
 
-    edges: a, b, odds, odds_asked, decision.  ids, voxels: of all objects before agglomeration.
+    edges: a, b, odds, odds_asked, decision, and chance (before the network was asked) or not.
+    ids, voxels: of all objects before agglomeration.
     Returns edge (place in edges), kind ("split" or "merger"), object_a, object_b (final ids),
     chance, voxels (at stake), loss (chance x voxels).
     """
@@ -44,7 +45,9 @@ def suspects(
     at_a, at_b = np.searchsorted(ids, a), np.searchsorted(ids, b)
     relative = np.asarray(edges["odds"], np.float64) / edges["odds_asked"]
     chance = np.where(ok, 1 / (1 + relative), relative / (1 + relative))
-    chance[edges["decision"] == UNSCORED] = UNKNOWN
+    unscored = edges["decision"] == UNSCORED
+    before = np.asarray(edges.get("chance", np.full(len(a), np.nan)), np.float64)
+    chance[unscored] = np.where(np.isnan(before), UNKNOWN, before)[unscored]
     stake = np.minimum(sizes[place[at_a]], sizes[place[at_b]]) if len(a) else np.zeros(0, np.int64)
     # both objects of a pair may be one by way of others: then nothing is split
     stake[~ok & (place[at_a] == place[at_b])] = 0

@@ -46,7 +46,7 @@ from petavox.volume import state
 
 log = logging.getLogger("petavox")
 
-EDGES, OBJECTS, RULE = "edges.parquet", "objects.parquet", "rule.json"
+EDGES, OBJECTS, RULE, PRIOR = "edges.parquet", "objects.parquet", "rule.json", "prior.json"
 
 
 class AgglomerateSettings(Settings):
@@ -125,11 +125,13 @@ def agglomerate(
     limits: Limits | None = None,
     overwrite: bool = False,
     calibrate: Any = None,
+    calibrate_prior: Any = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Make `out`, the labels with the accepted pairs merged; gives the figures.
 
-    calibrate: a function (edges, sizes) -> Rule that replaces the rule of the settings.
+    calibrate: a function (edges) -> Rule that replaces the rule of the settings.
+    calibrate_prior: a function (edges) -> Rule for the prior of other volumes, kept in the graph.
     Goes on where an earlier run of the same ended.
     """
     settings, out = settings or AgglomerateSettings(), Path(out)
@@ -141,6 +143,9 @@ def agglomerate(
     rule = settings.rule if calibrate is None else calibrate(edges)
     cost = ledger.counters(score.name)
     figures = _merge(out, score, edges, rule, settings, cost)
+    if calibrate_prior is not None:
+        text = calibrate_prior(edges).model_dump_json(indent=1)
+        write_atomically(beside(out, "graph") / PRIOR, text + "\n")
     relabel = Relabel(
         RelabelSettings(
             block=settings.candidates.block,

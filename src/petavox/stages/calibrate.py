@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from petavox.errors import BadInput
 from petavox.score.overlap import majority, variation_of_information
 from petavox.score.pairs import Adder, PairTable, added, pair_table
 from petavox.segment.agglomeration import final_of
-from petavox.segment.rule import Rule, fit
+from petavox.segment.features import CHEAP, features
+from petavox.segment.rule import Rule, fit, fitted
 from petavox.settings import BoxSetting, Settings, ZyxSetting
 from petavox.space import Box, Grid
 
@@ -48,26 +50,11 @@ def calibrated(
     decision point lies in the box and whose objects both have a body.
     """
     settings = settings or CalibrateSettings()
-    source, bodies, box = _volumes(labels, truth, settings)
-    slabs = _slabs(box, settings.folds)
-    parts = [_table(source, bodies, slab, settings) for slab in slabs]
-    objects, owners = majority(added(parts))
-    inside = np.all(
-        [
-            (edges[k] >= s) & (edges[k] < e)
-            for k, s, e in zip("zyx", box.start, box.stop, strict=True)
-        ],
-        axis=0,
-    )
-    owner_a, owner_b = (_owner(objects, owners, edges[k]) for k in "ab")
-    used = inside & (owner_a > 0) & (owner_b > 0)
-    if not used.any():
-        raise BadInput(
-            f"no pair of objects of {labels} has its decision point in {box} and a body of {truth} "
-            "on both sides: calibrate on a truth of these voxels."
-        )
+    lesson = _lesson(labels, truth, edges, settings)
+    source, slabs, parts, used, same = (
+        lesson.source, lesson.slabs, lesson.parts, lesson.used, lesson.same,
+    )  # fmt: skip
     mine = {k: v[used] for k, v in edges.items()}
-    same = owner_a[used] == owner_b[used]
     bounds = np.array([s.stop[0] for s in slabs])
     fold = np.searchsorted(bounds, mine["z"], side="right")
 
@@ -92,12 +79,71 @@ def calibrated(
             "fitted": rule.fitted
             | {
                 "truth": str(truth),
-                "box": str(box),
+                "box": str(lesson.box),
                 "vi_bits_unmerged": float(np.mean(before)),
                 "vi_bits_of_true_pairs": float(np.mean(perfect)),
             }
         }
     )
+
+
+def calibrated_prior(
+    labels: str | Path,
+    truth: str | Path,
+    edges: dict[str, np.ndarray],
+    settings: CalibrateSettings | None = None,
+) -> Rule:
+    """The rule that ranks pairs before the network is asked, fitted on the same truth.
+
+    For `candidates.prior` of the next volume: pairs with hardly a chance are then not flooded.
+    """
+    lesson = _lesson(labels, truth, edges, settings or CalibrateSettings())
+    if lesson.same.all() or not lesson.same.any():
+        raise BadInput("the truth's pairs are all of one kind: calibrate on a larger truth.")
+    table = features({k: v[lesson.used] for k, v in edges.items()}, CHEAP)
+    rule = fitted(table, lesson.same, np.ones(len(table), bool), 1.0, CHEAP)
+    said = {"pairs": len(table), "true_pairs": int(lesson.same.sum()), "truth": str(truth)}
+    return rule.model_copy(update={"fitted": said})
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What a truth teaches: which pairs it speaks of, and what it says.
+
+    used: (n,) bool, of all edges.  same: (m,) bool, of those used: both objects are of one body.
+    parts: the table of voxels of each slab.
+    """
+
+    source: volume.Volume
+    box: Box
+    slabs: list[Box]
+    parts: list[PairTable]
+    used: np.ndarray
+    same: np.ndarray
+
+
+def _lesson(
+    labels: str | Path, truth: str | Path, edges: dict[str, np.ndarray], settings: CalibrateSettings
+) -> _Lesson:
+    source, bodies, box = _volumes(labels, truth, settings)
+    slabs = _slabs(box, settings.folds)
+    parts = [_table(source, bodies, slab, settings) for slab in slabs]
+    objects, owners = majority(added(parts))
+    inside = np.all(
+        [
+            (edges[k] >= s) & (edges[k] < e)
+            for k, s, e in zip("zyx", box.start, box.stop, strict=True)
+        ],
+        axis=0,
+    )
+    owner_a, owner_b = (_owner(objects, owners, edges[k]) for k in "ab")
+    used = inside & (owner_a > 0) & (owner_b > 0)
+    if not used.any():
+        raise BadInput(
+            f"no pair of objects of {labels} has its decision point in {box} and a body of {truth} "
+            "on both sides: calibrate on a truth of these voxels."
+        )
+    return _Lesson(source, box, slabs, parts, used, owner_a[used] == owner_b[used])
 
 
 def _volumes(

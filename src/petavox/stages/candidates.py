@@ -27,7 +27,7 @@ from petavox.errors import BadInput
 from petavox.provenance import digest
 from petavox.segment.candidates import Contacts, contacts, joined, no_contacts, reach
 from petavox.segment.features import ASKED
-from petavox.segment.prior import known_of, plausible
+from petavox.segment.prior import known_of, plausible, promise
 from petavox.segment.rule import Rule
 from petavox.settings import NmSetting, Settings, ZyxSetting
 from petavox.space import Block, Box, Grid
@@ -175,6 +175,7 @@ def group_pairs(find: Candidates, pairs: Path) -> tuple[int, int]:
     keep = columns["faces"] >= s.min_faces
     keep &= np.minimum(columns["size_a"], columns["size_b"]) >= s.min_size
     columns = {k: v[keep] for k, v in columns.items()}
+    columns["chance"] = promise(columns, s.prior)[0]
     columns["ask"] = plausible(columns, s.prior, s.least_chance, s.most_asked)
     place = np.stack([columns[k] for k in "zyx"], 1)
     index = (place - np.array(grid.total.start)) // np.array(grid.block)
