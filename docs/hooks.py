@@ -18,6 +18,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import itertools
 import re
 import textwrap
 import types
@@ -25,6 +26,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel
 
 DOCS = Path(__file__).parent
@@ -85,6 +87,7 @@ def settings(path: str) -> str:
 def fields(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str, str, str]]:
     """(key, type, default, meaning) of every setting; models inside are followed."""
     texts = meanings(model)
+    common = yaml.safe_load((DOCS / "meanings.yaml").read_text())
     found: list[tuple[str, str, str, str]] = []
     for name, field in model.model_fields.items():
         inner = inner_model(field.annotation)
@@ -93,8 +96,15 @@ def fields(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str, str
             continue
         needed = field.is_required()
         default = "" if needed else shown(field.get_default(call_default_factory=True))
-        found.append((prefix + name, kind_of(field.annotation), default, texts.get(name, "")))
+        key = prefix + name
+        said = texts.get(name) or next((t for k, t in common.items() if ends_with(key, k)), "")
+        found.append((key, kind_of(field.annotation), default, said))
     return found
+
+
+def ends_with(key: str, end: str) -> bool:
+    """True if the last parts of a dotted key are those of `end`."""
+    return f".{key}".endswith(f".{end}")
 
 
 def inner_model(annotation: Any) -> type[BaseModel] | None:
@@ -145,6 +155,7 @@ def meanings(model: type[BaseModel]) -> dict[str, str]:
             continue
         body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
         assert isinstance(body, ast.ClassDef)
+        found |= told(inspect.getdoc(owner) or "", [*owner.model_fields])
         for field, text in zip(body.body, body.body[1:], strict=False):
             if (
                 isinstance(field, ast.AnnAssign)
@@ -157,6 +168,24 @@ def meanings(model: type[BaseModel]) -> dict[str, str]:
     for name, described in model.model_fields.items():
         if described.description:
             found[name] = described.description
+    return found
+
+
+def told(text: str, names: list[str]) -> dict[str, str]:
+    """What a docstring says of fields, as `name: text.  other, third: text.  start_*: text.`"""
+    flat = " ".join(text.split())
+    one = "|".join(re.escape(n) for n in sorted(names, key=len, reverse=True)) or "(?!)"
+    one += r"|[a-z_]+_\*"
+    marks = list(re.finditer(rf"(?:^|(?<=\s))((?:{one})(?:, (?:{one}))*): ", flat))
+    found: dict[str, str] = {}
+    for mark, after in itertools.zip_longest(marks, marks[1:]):
+        words = flat[mark.end() : after.start() if after else len(flat)].strip()
+        words = re.sub(r"[,.]?( and)?$", "", words)
+        for name in mark[1].split(", "):
+            start = name.removesuffix("*")
+            for field in names if name.endswith("*") else [name]:
+                if field == name or (name != start and field.startswith(start)):
+                    found[field] = f"{words[:1].upper()}{words[1:]}."
     return found
 
 

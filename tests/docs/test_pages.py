@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import re
 import runpy
@@ -50,6 +51,26 @@ def test_what_a_page_asks_to_be_filled_in_can_be(hooks):
     assert len(asked) > 30
     for page, what, about in asked:
         assert hooks.made(what, about).strip(), (page, what, about)
+
+
+def test_every_setting_that_is_shown_has_a_meaning(hooks):
+    for page in PAGES:
+        for found in hooks.ASKED.finditer(page.read_text()):
+            if found[1] == "settings":
+                module, _, name = found[2].partition(":")
+                model = getattr(importlib.import_module(module), name)
+                for key, _, _, text in hooks.fields(model):
+                    assert text, f"{found[2]}: {key} has no sentence (or give docs/meanings.yaml)"
+
+
+def test_a_docstring_tells_of_its_fields(hooks):
+    text = "It. a, b_nm: one\n    and two.  c: three, and thin_*: four."
+    assert hooks.told(text, ["a", "b_nm", "c", "thin_x"]) == {
+        "a": "One and two.",
+        "b_nm": "One and two.",
+        "c": "Three.",
+        "thin_x": "Four.",
+    }
 
 
 def test_comments_that_ask_for_nothing_known_are_told():
