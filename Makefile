@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 CODE := src tests benchmarks docs/hooks.py docs/docstrings.py docs/examples
 
-.PHONY: venv demo docs test test-slow lint clean
+.PHONY: venv demo docs test test-slow bench lint clean
 
 venv: $(STAMP)
 

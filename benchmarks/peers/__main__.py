@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -118,15 +119,20 @@ def skimage(folder: Path) -> dict[str, Any]:
 
 
 def feabas(folder: Path) -> dict[str, Any]:
-    """FEABAS on seed 0 of the alignment set, at its defaults; petavox on the same tiles."""
-    from benchmarks import align
-    from benchmarks.peers.feabas_align import compared
-
-    if not (align.folder() / "gen_sections.py").exists():
-        raise Unavailable("not run: the alignment set is not here (PETAVOX_ALIGN_BENCH)")
-    # its newer wheels ask for a display library that a headless machine lacks
-    python = python_of("feabas", ["feabas", "opencv-python-headless"])
-    return {"version": version(python, "feabas"), **compared(python, folder)}
+    """FEABAS, as far as its package on the registry allows."""
+    python = python_of("feabas", ["--no-deps", "feabas"])
+    code = (
+        "from importlib.metadata import distribution as d; f = d('feabas');"
+        "print(len(f.entry_points), sum('config' in str(p) and str(p).endswith('.yaml')"
+        " for p in f.files))"
+    )
+    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
+    commands, settings = map(int, done.stdout.split())
+    raise Unavailable(
+        f"FEABAS {version(python, 'feabas')}: the package has {commands} commands and {settings} "
+        "default settings; its stitching and alignment are scripts of its repository, which this "
+        "benchmark does not fetch"
+    )
 
 
 PEERS: dict[str, Callable[[Path], dict[str, Any]]] = {
