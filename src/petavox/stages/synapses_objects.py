@@ -64,7 +64,7 @@ class Fragments(Stage):
     """reads: said (the class's probabilities).  writes: fragments (uint64), parts (table)."""
 
     name = "fragments"
-    function = "petavox.stages.synapses:fragments_block"
+    function = "petavox.stages.synapses_objects:fragments_block"
     code = ("petavox.synapse.clefts",)
     settings: ObjectSettings
 
@@ -99,7 +99,7 @@ class Links(Stage):
     """reads: fragments.  writes: links (table)."""
 
     name = "links"
-    function = "petavox.stages.synapses:links_block"
+    function = "petavox.stages.synapses_objects:links_block"
     code = ("petavox.synapse.clefts",)
     settings: ObjectSettings
 
@@ -130,7 +130,7 @@ class Objects(Stage):
     """reads: fragments, whole (components.parquet).  writes: labels (uint64)."""
 
     name = "objects"
-    function = "petavox.stages.synapses:objects_block"
+    function = "petavox.stages.synapses_objects:objects_block"
     code = ("petavox.synapse.clefts",)
     settings: ObjectSettings
 

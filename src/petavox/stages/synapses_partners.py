@@ -37,7 +37,7 @@ class AssignPartners(Stage):
     """reads: clefts, whole, pre, post, segmentation.  writes: rows (table)."""
 
     name = "synapses-partners"
-    function = "petavox.stages.synapses:partners_block"
+    function = "petavox.stages.synapses_partners:partners_block"
     code = ("petavox.synapse.partners", "petavox.synapse.clefts")
     settings: AssignSettings
 

@@ -7,8 +7,7 @@
     features f2            └─ block ───────┘
 
 What it is: layers, and how far they see. What it is not: how they are trained, or applied to
-volumes. There is no normalisation over space, so that a voxel's answer depends only on what lies
-within `reach`.
+volumes. A voxel's answer depends only on what lies within `reach`.
 
 Source: Ronneberger et al. 2015 (arXiv:1505.04597), Cicek et al. 2016 (arXiv:1606.06650); the ways
 up are added, not stacked, as in Lee et al. 2017 (arXiv:1706.00120).
@@ -26,18 +25,24 @@ from petavox.space import Zyx, zyx
 
 
 class Block(nn.Module):
-    """Two convolutions with a rectifier each; the second's input is added to its output."""
+    """Two convolutions, each normalised and rectified; the second's input is added to its output.
+
+    The normalisation is by running figures of the training (Ioffe and Szegedy 2015,
+    arXiv:1502.03167), which in use are constants: a voxel's answer does not depend on far ones.
+    """
 
     def __init__(self, into: int, out: int, kernel: Zyx) -> None:
         super().__init__()
         around = zyx([k // 2 for k in kernel])
         self.first = nn.Conv3d(into, out, kernel, padding=around)
         self.second = nn.Conv3d(out, out, kernel, padding=around)
+        self.norm_first = nn.BatchNorm3d(out, momentum=0.03)
+        self.norm_second = nn.BatchNorm3d(out, momentum=0.03)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, into, z, y, x) -> (n, out, z, y, x)"""
-        x = functional.relu(self.first(x))
-        return functional.relu(x + self.second(x))
+        x = functional.relu(self.norm_first(self.first(x)))
+        return functional.relu(x + self.norm_second(self.second(x)))
 
 
 class UNet(nn.Module):

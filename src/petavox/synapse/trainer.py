@@ -143,7 +143,10 @@ class SynapseTrainer:
             decay = mean_decay_at(self.step_number, settings.mean_decay)
             with torch.no_grad():
                 for name, tensor in self.network.state_dict().items():
-                    self.mean[name].lerp_(tensor, 1.0 - decay)
+                    if tensor.is_floating_point():
+                        self.mean[name].lerp_(tensor, 1.0 - decay)
+                    else:
+                        self.mean[name].copy_(tensor)
         self.step_number += 1
         self.fovs += self.fovs_a_step
         return self._figures(float(loss.detach()), logits.detach(), target, known)
