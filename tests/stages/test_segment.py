@@ -160,6 +160,31 @@ def test_a_fill_pass_keeps_large_ids_and_adds_new_ones(here):
     assert filled.max() > 2**40 + 7
 
 
+def test_objects_of_a_coarser_pass_are_obstacles_of_the_fine_one(here):
+    coarse = pv.create(
+        here / "c.zarr",
+        box=pv.Box((-2, 0, 5), (10, 14, 21)),
+        voxel_size=(80, 8, 8),
+        dtype="uint64",
+        kind="labels",
+    )
+    given = np.zeros(coarse.box.shape, np.uint64)
+    given[1:5, 2:6, 3:9] = 2**40
+    coarse.write(coarse.box, given)
+    finish(coarse)
+    settings = SegmentSettings(
+        flood=FLOOD, seeds=GRID, earlier=str(here / "c.zarr"), precision="f32", device="cpu"
+    )
+    box = "-3:20,1:28,11:42"  # its corner lies inside a coarse voxel
+    settings = settings.model_copy(update={"box": pv.Box.parse(box)})
+    segment(here / "image.zarr", here / "fine.zarr", here / "m.safetensors", settings, quiet=True)
+    labels = pv.open(here / "fine.zarr").read()
+    held = np.zeros((24, 28, 32), bool)
+    held[2:10, 4:12, 6:18] = True
+    assert np.array_equal(labels == 2**40, held[1:, 1:, 1:])
+    assert labels.max() > 2**40
+
+
 def test_a_coarse_mask_keeps_objects_out(here):
     """Half the resolution in-plane, nonzero for x >= 28 voxels of the image."""
     mask = pv.create(
@@ -339,6 +364,18 @@ def settings(text):
     return make
 
 
+def finer_earlier(d):
+    made = pv.create(
+        d / "finer.zarr",
+        box=pv.Box((-4, 0, 10), (20, 28, 42)),
+        voxel_size=(20, 4, 4),
+        dtype="uint64",
+        kind="labels",
+    )
+    finish(made)
+    return options("--earlier", "HERE/finer.zarr")(d)
+
+
 def options(*words):
     return lambda d: {"options": [str(w).replace("HERE", str(d)) for w in words]}
 
@@ -386,6 +423,7 @@ BAD = {
     "points without a file": (options("--seeds", "points"), "points"),
     "a points file that is none": (options("--points", "HERE/s.yaml"), "z,y,x"),
     "no mask": (options("--mask", "HERE/none.zarr"), "none.zarr"),
+    "earlier of finer voxels": (finer_earlier, "coarser ones by whole factors"),
     "no earlier labels": (options("--earlier", "HERE/none.zarr"), "none.zarr"),
 }  # fmt: skip
 

@@ -31,7 +31,7 @@ from petavox.ffn.predictor import Predictor
 from petavox.progress import Progress
 from petavox.provenance import digest, record, write_json
 from petavox.settings import BoxSetting, Settings
-from petavox.space import Box
+from petavox.space import Box, zyx
 from petavox.stages.restrictions import restrictions
 from petavox.stages.unfinished import load_state, save_state, workplace
 from petavox.volume import Kind, Volume
@@ -65,7 +65,8 @@ class SegmentSettings(Settings):
     points: str | None = None
     """For the seed policy points: origins.json of an earlier run, or a CSV of z,y,x voxels."""
     earlier: str | None = None
-    """Labels of an earlier pass over the same box: obstacles whose ids are kept."""
+    """Labels of an earlier pass over the same box: obstacles whose ids are kept. They may have
+    coarser voxels, by whole factors (coarse-to-fine)."""
     checkpoint_every: float = Field(default=60.0, ge=0)
     """Seconds between checkpoints in mid-flood."""
 
@@ -226,18 +227,38 @@ def _earlier(path: str | None, box: Box, image: Volume) -> tuple[np.ndarray, np.
     """Ids of earlier objects in order, and the same objects as int32 1..n."""
     if path is None:
         return np.zeros(0, np.uint64), None
-    volume = open_volume(path)
-    if volume.voxel_size != image.voxel_size:
-        raise BadInput(
-            f"{path} has voxels of {volume.voxel_size}, the image of {image.voxel_size}."
-        )
-    ids, places = np.unique(volume.read(box), return_inverse=True)
+    ids, places = np.unique(_refined(open_volume(path), box, image), return_inverse=True)
     numbers = np.arange(len(ids), dtype=np.int32)
     if len(ids) and ids[0] != 0:
         numbers += 1
     else:
         ids = ids[1:]
     return ids.astype(np.uint64), numbers[places].reshape(box.shape)
+
+
+def _refined(labels: Volume, box: Box, image: Volume) -> np.ndarray:
+    """Labels on the image's voxels; coarser ones are repeated: first the large, at low resolution.
+
+    A voxel of the image belongs to the coarse voxel that holds it.
+    """
+    steps = [a / b for a, b in zip(labels.voxel_size, image.voxel_size, strict=True)]
+    times = [round(s) for s in steps]
+    if any(abs(s - t) > 1e-3 or t < 1 for s, t in zip(steps, times, strict=True)):
+        raise BadInput(
+            f"{labels.path} has voxels of {labels.voxel_size}, the image of {image.voxel_size}: "
+            "earlier labels need the same voxels, or coarser ones by whole factors."
+        )
+    inside = Box(
+        zyx([a // t for a, t in zip(box.start, times, strict=True)]),
+        zyx([-(-b // t) for b, t in zip(box.stop, times, strict=True)]),
+    )
+    if not labels.box.contains(inside):
+        raise BadInput(f"{labels.path} covers {labels.box} of its voxels, {inside} are needed.")
+    found = labels.read(inside)
+    for axis, t in enumerate(times):
+        found = np.repeat(found, t, axis)
+    start = [a - s * t for a, s, t in zip(box.start, inside.start, times, strict=True)]
+    return found[Box.of_shape(box.shape, start).slices()]
 
 
 def _points(path: str, box: Box) -> np.ndarray:
