@@ -38,11 +38,14 @@ _HOMES = {
     "phantom": "petavox.api.images",
     "reconcile": "petavox.api.objects",
     "render": "petavox.api.images",
+    "report": "petavox.api.projects",
+    "run": "petavox.api.projects",
     "score": "petavox.api.objects",
     "segment": "petavox.api.objects",
     "shipped_model": "petavox.api.objects",
     "skeletonize": "petavox.api.neurons",
     "stitch": "petavox.api.images",
+    "synapses": "petavox.api.neurons",
     "to_xarray": "petavox.api.arrays",
     "train": "petavox.api.learning",
     "write": "petavox.api.volumes",
@@ -65,11 +68,14 @@ __all__ = [
     "phantom",
     "reconcile",
     "render",
+    "report",
+    "run",
     "score",
     "segment",
     "shipped_model",
     "skeletonize",
     "stitch",
+    "synapses",
     "to_xarray",
     "train",
     "write",
@@ -79,8 +85,9 @@ if TYPE_CHECKING:
     from petavox.api.arrays import to_xarray
     from petavox.api.images import align, contrast, phantom, render, stitch
     from petavox.api.learning import train
-    from petavox.api.neurons import connectome, mesh, skeletonize
+    from petavox.api.neurons import connectome, mesh, skeletonize, synapses
     from petavox.api.objects import agglomerate, consensus, reconcile, score, segment, shipped_model
+    from petavox.api.projects import report, run
     from petavox.api.volumes import fetch, write
     from petavox.errors import PetavoxError
     from petavox.space import Box, Grid, VoxelSize

@@ -158,18 +158,28 @@ def test_blocks_are_flooded_and_reconciled(tissue, tmp_path):
     assert np.array_equal(made > 0, tissue.image >= 150)
 
 
-def test_sections_that_were_shifted_come_back_into_line():
-    rng = np.random.default_rng(5)
-    from scipy import ndimage
+def test_synapses_of_arrays_come_with_clefts_in_place(tissue):
+    box = pv.Box.of_shape(tissue.image.shape, (2, 3, 5))
+    image = pv.to_xarray(tissue.image, box, SIZE)
+    found = pv.synapses(image, pv.to_xarray(tissue.labels, box, SIZE))
+    assert found["synapses"].column_names[:2] == ["id", "z_nm"]
+    assert found["clefts"].z.values.tolist() == image.z.values.tolist()
+    assert set(np.unique(found["clefts"])) - {0} == set(found["synapses"]["id"].to_pylist())
 
-    scene = ndimage.gaussian_filter(rng.normal(size=(700, 700)), 2.0)
-    scene = (128 + 400 * scene).clip(0, 255).astype(np.uint8)
-    shifts = [0, 6, -5]
-    stack = np.stack([scene[50 + s : 562 + s, 50:562] for s in shifts])
-    aligned = pv.align(pv.to_xarray(stack, voxel_size=(40, 4, 4)))
-    middle = [s[200:300, 200:300].astype(float) for s in aligned.values]
-    for other in middle[1:]:
-        assert np.corrcoef(middle[0].ravel(), other.ravel())[0, 1] > 0.95
+
+def test_a_project_is_run_and_reported(tissue, tmp_path):
+    from typer.testing import CliRunner
+
+    from petavox.cli.app import app
+
+    image = pv.write(tissue.image, tmp_path / "image.zarr", kind="image", voxel_size=SIZE)
+    words = ["init", str(tmp_path / "block"), "--image", image.path]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    planned = pv.run(tmp_path / "block", dry_run=True)
+    assert "segment" in planned
+    assert pv.report(tmp_path / "block")["report"].endswith("report.html")
+    with pytest.raises(BadInput):
+        pv.run(tmp_path / "block", only="nonsense")
 
 
 def test_train_refuses_unknown_keys_before_any_work(tmp_path):

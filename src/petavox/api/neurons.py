@@ -1,4 +1,4 @@
-"""Verbs on neurons: meshes, skeletons, the connectome.
+"""Verbs on neurons: meshes, skeletons, synapses, the connectome.
 
 What it is: thin functions over the stages, and over the kernels where arrays come in.
 What it is not: geometry.
@@ -7,14 +7,15 @@ What it is not: geometry.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from petavox.api.arrays import at_path, volume_of
-from petavox.api.running import scratch, settings_of
-from petavox.volume import Kind
+from petavox.api.arrays import at_path, like, volume_of
+from petavox.api.running import blockwise, scratch, settings_of
+from petavox.volume import Kind, opening
 
 
 def mesh(
@@ -127,6 +128,65 @@ def skeletonize(
         for label, found in sorted(pieces.items())
     }
     return {label: s for label, s in made.items() if len(s.vertices)}
+
+
+def synapses(
+    image: Any,
+    labels: Any = None,
+    out: str | Path | None = None,
+    *,
+    model: str | Path | None = None,
+    voxel_size: Sequence[float] | None = None,
+    workers: int = 0,
+    site: str | None = None,
+    overwrite: bool = False,
+    **settings: Any,
+) -> Any:
+    """Find clefts, the partners of each, and mitochondria.
+
+    image, labels: path, Volume, array or DataArray, zyx, of the same voxels; without labels,
+    clefts without partners.  model: a .safetensors file; default the shipped one.
+    voxel_size: nm, zyx, for arrays.  site: where blocks run.  settings: keys of SynapseSettings,
+    such as threshold=0.5.
+    Without `out` gives {"synapses"} as an Arrow table, which `connectome` takes, and {"clefts",
+    "mitochondria"} in the form of `image`, as far as the model knows them; with it writes that
+    folder, as `petavox synapses`, and gives figures.
+
+    >>> import petavox as pv
+    >>> found = pv.synapses(image, labels, voxel_size=(8, 8, 8))   # doctest: +SKIP
+    >>> pv.connectome(labels, found["synapses"], voxel_size=(8, 8, 8))   # doctest: +SKIP
+    """
+    import pyarrow.parquet as pq
+
+    from petavox.stages import synapses as stage
+
+    parsed = settings_of(stage.SynapseSettings, settings, "synapses")
+    if model is None:
+        from petavox.synapse.shipped import MODEL
+
+        model = MODEL
+    with ExitStack() as held:
+        raw = held.enter_context(at_path(image, voxel_size=voxel_size, name="image"))
+        objects = None
+        if labels is not None:
+            objects = held.enter_context(
+                at_path(labels, Kind.LABELS, voxel_size=voxel_size, name="labels")
+            )
+        place = held.enter_context(scratch()) / "synapses" if out is None else Path(out)
+        with blockwise(place, workers, site) as how:
+            figures = stage.find_synapses(
+                raw, objects, place, model=model, settings=parsed, overwrite=overwrite, **how
+            )
+        if out is not None:
+            return figures
+        found: dict[str, Any] = {"synapses": pq.ParquetFile(place / stage.TABLE).read()}
+        for name in stage.OBJECTS.values():
+            if (place / name).exists():
+                made = opening.open(place / name)
+                found[name.removesuffix(".zarr")] = like(
+                    image, made.read(), made.box, made.voxel_size
+                )
+        return found
 
 
 def connectome(
