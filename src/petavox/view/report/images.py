@@ -145,16 +145,17 @@ def aligned(found: Results) -> Chapter | None:
         )
     out.add(
         heading("Three planes"),
-        beside(
-            _slice(found, image, "xy", WIDE, "Across the sections", size="most"),
-            beside(
-                _slice(found, image, "xz", HALF, "Through the sections"),
-                _slice(found, image, "yz", HALF, "Through the sections"),
-                kind="stack",
-            ),
-        ),
+        _planes(found, image),
     )
     return out
+
+
+def _planes(found: Results, image: Volume) -> str:
+    across = _slice(found, image, "xy", WIDE, "Across the sections", size="most")
+    through = [_slice(found, image, p, HALF, "Through the sections") for p in ("xz", "yz")]
+    if shots.field(image, "xz", HALF).flat:
+        return beside(across) + beside(*through)
+    return beside(across, beside(*through, kind="stack"))
 
 
 def about(found: Results, volume: Volume) -> list[Fact]:
@@ -294,7 +295,7 @@ def _failures(found: Results, file: Path) -> str:
     names = list(rows)
     body = list(zip(*(rows[n].tolist() for n in names), strict=True))
     more = f" ({len(body) - 20} more in the file)" if len(body) > 20 else ""
-    return heading(f"Left out{more}") + table(
+    return heading(f"What did not work{more}") + table(
         (*names, "source"), [(*r, Source(found.rel(file))) for r in body[:20]]
     )
 

@@ -26,6 +26,10 @@ HIDDEN = ("out", "seconds", "notes", "suspected_order")
 """Figures of a step that a table of facts leaves out: paths, and what is shown elsewhere."""
 
 
+UNITS = {"px": "px", "nm": "nm", "mm": "mm", "um2": "µm²", "um3": "µm³", "seconds": "s"}
+"""Ends of a figure's name that are its unit."""
+
+
 @dataclass(frozen=True)
 class Record:
     """Values read from one file.  prefix: key under which they stand."""
@@ -64,8 +68,11 @@ class Record:
                     walk(value, f"{prefix}{key}.")
                 elif not (isinstance(value, (list, str)) and (not value or len(str(value)) > 160)):
                     dotted = f"{prefix}{key}"
-                    words = dotted.replace("_", " ").replace(".", ": ")
-                    out.append(Fact(words, value, self.at(dotted)))
+                    name, _, unit = dotted.rpartition("_")
+                    if unit not in UNITS:
+                        name, unit = dotted, ""
+                    words = name.replace("_", " ").replace(".", ": ")
+                    out.append(Fact(words, value, self.at(dotted), UNITS.get(unit, "")))
 
         walk(self.values, "")
         return out

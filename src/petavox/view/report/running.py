@@ -168,8 +168,8 @@ def _cost(found: Results, begun: list[Any], ledger: Ledger | None) -> str:
         )
         + paragraph(
             "Time is wall time of the run that made each result (kept results are not counted "
-            "again); a rate is voxels of the image over that time. What another size or machine "
-            "would cost is projected by `petavox plan`.",
+            "again); a rate is voxels of the image over that time. petavox plan projects what "
+            "another size or machine would cost.",
             "note",
         )
     )
@@ -221,7 +221,7 @@ def _blocks(found: Results, ledger: Ledger) -> str:
     if trouble:
         out += heading("First trouble of each task")
         out += table(("task", "block", "status", "error", "source"), trouble)
-    seconds = {}
+    seconds, drawn = {}, []
     for task in ledger.tasks():
         if not in_space(task["name"]):
             continue
@@ -229,13 +229,17 @@ def _blocks(found: Results, ledger: Ledger) -> str:
         if blocks is None or len(blocks.grid) < 2:
             continue
         maps, said = block_map(blocks)
-        out += plot(
-            svg.layers(maps, INKS, STATUSES),
-            f"Blocks of {task['name']}, layer by layer along z{said}.",
-            Source(rel, f"status of {task['name']}"),
-            size="full",
+        drawn.append(
+            plot(
+                svg.layers(maps, INKS, STATUSES),
+                f"{task['name']}{said}.",
+                Source(rel, "blocks.status"),
+                size="map",
+            )
         )
         seconds[task["name"]] = ledger.seconds(task["name"])
+    if drawn:
+        out += heading("Blocks in space, layer by layer along z") + beside(*drawn)
     out += beside(
         *(
             plot(

@@ -57,8 +57,9 @@ border-bottom:1px solid var(--line);font-size:14px}
 figure{margin:10px 0;flex:1 1 300px;min-width:0;break-inside:avoid}
 figure.half{flex:1 1 44%}figure.full{flex:1 1 100%}figure.most{flex:1 1 58%}
 .stack{flex:1 1 34%;min-width:0;display:flex;flex-direction:column;gap:4px}
-figure.small{flex:0 1 150px}
+figure.small{flex:0 1 150px}figure.map{flex:0 1 auto;max-width:100%}figure.map svg{max-width:100%}
 @media (min-width:760px){figure.half{max-width:50%}.row figure.half{max-width:100%}
+.row figure.half:only-child{max-width:50%}
 .stack figure.half{max-width:100%}}
 .grid figure{margin:0}
 figure img{display:block;width:100%;height:auto;border-radius:6px}

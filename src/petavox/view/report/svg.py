@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 W, H = 520, 230
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 36
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 22, 36
 INKS = ("var(--accent)", "var(--a2)", "var(--ok)", "var(--wait)")
 
 
@@ -236,13 +236,13 @@ def layers(
         return ""
     ny, nx = maps[0][1].shape
     cell = max(4.0, min(22.0, 1000 / max(1, nx * min(len(maps), 6))))
-    across = max(1, min(len(maps), int(1060 // (nx * cell + 14))))
-    wide, high = nx * cell + 14, ny * cell + 24
-    rows = -(-len(maps) // across)
+    step = max(nx * cell + 14, 54)
+    across = max(1, min(len(maps), int(1060 // step)))
+    high = ny * cell + 24
     out = ""
     for k, (title, values) in enumerate(maps):
-        x0, y0 = (k % across) * wide, (k // across) * high
-        out += f'<text x="{x0}" y="{y0 + 11}">{html.escape(title)}</text>'
+        x0, y0 = (k % across) * step, (k // across) * high
+        out += _text(x0, y0 + 11, title, "start")
         for (j, i), v in np.ndenumerate(values):
             if v >= 0:
                 out += (
@@ -250,12 +250,15 @@ def layers(
                     f'width="{cell - 1:.1f}" height="{cell - 1:.1f}" fill="{colours[int(v)]}"/>'
                 )
     used = sorted({int(v) for _, m in maps for v in np.unique(m) if v >= 0})
-    x, y = 0.0, rows * high + 8
+    x, y = 0.0, -(-len(maps) // across) * high + 8
     for v in used:
         out += f'<rect x="{x}" y="{y}" width="11" height="11" fill="{colours[v]}"/>'
-        out += f'<text x="{x + 16}" y="{y + 10}">{html.escape(names[v])}</text>'
+        out += _text(x + 16, y + 10, names[v], "start")
         x += 34 + 6.5 * len(names[v])
-    return f'<svg viewBox="0 0 1060 {y + 18:.0f}" role="img">{out}</svg>'
+    width = max(across * step, x, 190)
+    # as large as it is: a few blocks must not fill the page
+    size = f'viewBox="0 0 {width:.0f} {y + 18:.0f}" style="width:{width:.0f}px"'
+    return f'<svg {size} role="img">{out}</svg>'
 
 
 def bars(values: Sequence[tuple[str, float, str]], *, x: str) -> str:
@@ -329,7 +332,7 @@ def _legend(names: Sequence[str]) -> str:
     out, x = "", W - RIGHT
     for name, ink in reversed(list(zip(names, INKS * 9, strict=False))):
         x -= 8 + 6 * len(name)
-        out += f'<text x="{x}" y="{TOP + 6}" style="fill:{ink}">{html.escape(name)}</text>'
+        out += f'<text x="{x}" y="{TOP - 9}" style="fill:{ink}">{html.escape(name)}</text>'
         x -= 12
     return out
 
