@@ -266,3 +266,18 @@ def test_scores_of_a_run_are_those_of_the_score_command(done):
     own = score.tables(pv.open(project.folder / "neurons.zarr"), truth, quiet=True).report()
     assert said["neurons"]["raw"] == dict(own["raw"])
     assert said["neurons"]["fill"] == own["fill"]
+
+
+def test_synapses_are_found_and_wired_where_there_is_a_model(done, tissue, tmp_path):
+    project, made = copied(done, tmp_path)
+    values = small.described(tissue, models={"synapses": "shipped"})
+    values["input"] = {"image": values["input"]["image"]}
+    values["truth"]["synapses"] = str(tissue / "synapses.csv")
+    project = small.project(project.folder, values)
+    figures = run(project)
+    assert worked(figures) == ["synapses", "connectome", "score"]
+    assert (project.folder / "synapses" / "synapses.parquet").is_file()
+    scores = json.loads((project.folder / "scores" / "scores.json").read_text())
+    assert {"objects", "neurons", "synapses", "edges"} <= set(scores)
+    assert {k: v for k, v in small.made(project).items() if k in made} != {}
+    assert worked(run(project)) == []
