@@ -14,7 +14,7 @@ import numpy as np
 
 from petavox.align.stack import Result
 from petavox.stages.section_damage import Hurt
-from petavox.stages.stitch import write_csv
+from petavox.stages.stitch_report import write_csv
 
 
 def write_report(

@@ -7,13 +7,9 @@ told by the exit code; all else is finished. What it is not: the science.
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +18,7 @@ import numpy as np
 from pydantic import Field as Default
 
 from petavox import provenance
-from petavox.align import blend, frames, mosaic, tiles
+from petavox.align import absent, blend, frames, mosaic, tiles
 from petavox.align.frames import extent
 from petavox.align.mosaic import StitchSettings
 from petavox.errors import BadInput, WorkFailed
@@ -30,7 +26,9 @@ from petavox.progress import Progress
 from petavox.settings import Settings
 from petavox.space import Box
 from petavox.stages.section_folder import NAME
+from petavox.stages.stitch_report import write_report
 from petavox.stages.threads import one_torch_thread
+from petavox.stages.tile_reading import TileCache
 from petavox.volume import opening, pyramid, state
 
 log = logging.getLogger("petavox")
@@ -78,14 +76,14 @@ def run(
     place.mkdir(parents=True)
     state.begin(place, stage="stitch")
     with one_torch_thread(), ThreadPoolExecutor(settings.threads) as pool:
-        work = _Work(checked, pixel, settings, pool)
+        work = Work(checked, pixel, settings, pool)
         work.measure()
         seconds = {"match": time.monotonic() - started}
         work.solve()
         seconds["solve"] = time.monotonic() - started - sum(seconds.values())
         work.render(place)
         seconds["render"] = time.monotonic() - started - sum(seconds.values())
-    figures = work.report(place) | {
+    figures = write_report(place, work) | {
         "seconds": {k: round(v, 2) for k, v in seconds.items()},
         "out": str(place),
     }
@@ -110,53 +108,7 @@ def run(
     return figures
 
 
-class TileCache:
-    """Tiles by number, newest kept within a bound of bytes; safe for threads."""
-
-    def __init__(self, listed: Sequence[tiles.Tile], memory_mb: int) -> None:
-        self.listed, self.most = listed, memory_mb << 20
-        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
-        self._lock = threading.Lock()
-        self._bytes = 0
-
-    def __call__(self, number: int) -> np.ndarray:
-        """The tile, (h, w)."""
-        with self._lock:
-            if number in self._kept:
-                self._kept.move_to_end(number)
-                return self._kept[number]
-        image = read_image(self.listed[number].file)
-        with self._lock:
-            if number not in self._kept:
-                self._kept[number] = image
-                self._bytes += image.nbytes
-                while self._bytes > self.most and len(self._kept) > 2:
-                    self._bytes -= self._kept.popitem(last=False)[1].nbytes
-        return image
-
-
-def read_image(file: Path) -> np.ndarray:
-    """A tile as (h, w) uint8 or uint16. Raises BadInput if it is anything else."""
-    try:
-        if file.suffix.lower() in (".tif", ".tiff"):
-            import tifffile
-
-            image = np.asarray(tifffile.imread(file))
-        else:
-            from PIL import Image
-
-            with Image.open(file) as opened:
-                image = np.array(opened)
-    except Exception as e:
-        raise BadInput(f"{file} cannot be read as an image ({type(e).__name__}: {e}).") from None
-    if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
-        raise BadInput(
-            f"{file} is {image.dtype} of shape {image.shape}: tiles are grey, 8 or 16 bits."
-        )
-    return image
-
-
-class _Work:
+class Work:
     """What a run of stitch knows; methods are the steps, in order."""
 
     def __init__(
@@ -234,6 +186,23 @@ class _Work:
 
     def _shapes(self, numbers: Sequence[int]) -> np.ndarray:
         return np.array([self.listed[n].shape for n in numbers], int).reshape(-1, 2)
+
+    def lost(self) -> list[dict[str, Any]]:
+        """Sections, and tiles that the sections around have, for which the table has no line."""
+        listed = sorted({t.section for t in self.listed})
+        out = [
+            {"section": k, "file": "", "cause": "the table lists no tile of this section"}
+            for k in absent.lost_sections(listed)
+        ]
+        stage = {
+            k: np.array([[t.y_nm, t.x_nm] for t in self.listed if t.section == k]) for k in listed
+        }
+        size = np.median([t.shape for t in self.listed], axis=0) * self.pixel
+        for k, places in absent.lost_tiles(stage, (float(size[0]), float(size[1]))).items():
+            for y, x in places:
+                cause = f"the table lists no tile near y = {y:.0f} nm, x = {x:.0f} nm"
+                out.append({"section": k, "file": "", "cause": cause})
+        return out
 
     def solve(self) -> None:
         """The common lens, then each section's fields; each section begins at (0, 0)."""
@@ -313,72 +282,3 @@ class _Work:
         if s.pyramid:
             pyramid.build(place / NAME, quiet=True)
         opening.finish(volume, {"stage": "stitch", "part_of": str(place)})
-
-    def report(self, place: Path) -> dict[str, Any]:
-        """Tables of seams and failures, and the figures."""
-        rows, worst = [], []
-        for k, made in self.mosaics.items():
-            names = [self.listed[n].file.name for n in self.members[k]]
-            for s in made.seams:
-                residual = made.residuals.get((s.a, s.b), float("nan"))
-                ok = s.matches is not None
-                after = float("nan")
-                if ok:
-                    after = mosaic.overlap_correlation(
-                        self.load(self.members[k][s.a]),
-                        self.load(self.members[k][s.b]),
-                        made.fields[s.a],
-                        made.fields[s.b],
-                        s.matches.p,  # type: ignore[union-attr]
-                    )
-                rows.append(
-                    {
-                        "section": k,
-                        "a": names[s.a],
-                        "b": names[s.b],
-                        "dy_px": round(float(-s.shift[0]), 3),
-                        "dx_px": round(float(-s.shift[1]), 3),
-                        "trust": round(s.trust, 3),
-                        "widened": int(s.widened),
-                        "matched": int(ok),
-                        "blocks": 0 if s.matches is None else len(s.matches.p),
-                        "residual_px": round(residual, 3),
-                        "correlation": round(after, 4),
-                    }
-                )
-                if not ok:
-                    worst.append((k, names[s.a], names[s.b]))
-        for k, a, b in worst:
-            self.failures_of_pairs = [*getattr(self, "failures_of_pairs", []), (k, a, b)]
-        write_csv(place / "seams.csv", rows)
-        listed = [
-            *self.failures,
-            *(
-                {"section": k, "file": f"{a} | {b}", "cause": "the overlap does not match"}
-                for k, a, b in worst
-            ),
-        ]
-        write_csv(place / "failures.csv", listed, ["section", "file", "cause"])
-        values = np.array([r["residual_px"] for r in rows if r["matched"]], float)
-        seen = np.array([r["correlation"] for r in rows if r["matched"]], float)
-        return {
-            "sections": len(self.mosaics),
-            "tiles": sum(len(m.fields) for m in self.mosaics.values()),
-            "seams": len(rows),
-            "seams_failed": len(worst),
-            "seam_residual_px": round(float(np.nanmean(values)), 4) if len(values) else None,
-            "seam_correlation": round(float(np.nanmean(seen)), 4) if len(seen) else None,
-            "cycle_px": round(float(np.mean([m.cycle_px for m in self.mosaics.values()])), 4),
-        }
-
-
-def write_csv(
-    path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None
-) -> None:
-    """A small table, atomically."""
-    text = io.StringIO()
-    names = list(columns or (rows[0] if rows else ["none"]))
-    out = csv.DictWriter(text, names, lineterminator="\n")
-    out.writeheader()
-    out.writerows(rows)
-    provenance.write_atomically(path, text.getvalue())
