@@ -25,7 +25,7 @@ class PartnerSettings(Settings):
 
     reach_nm: float = Field(60.0, gt=0)
     """Voxels so near to the cleft speak for their objects."""
-    post_share: float = Field(0.15, gt=0, le=1)
+    post_share: float = Field(0.06, gt=0, le=1)
     """Of the strongest postsynaptic object's evidence that another partner has at least."""
     min_side_nm3: float = Field(20_000.0, ge=0)
     """Evidence (volume times probability) below which an object is no partner."""
@@ -92,14 +92,14 @@ def evidence(
 def partners(found: Evidence, settings: PartnerSettings) -> Partners:
     """One presynaptic object and all postsynaptic ones.
 
-    The presynaptic object is the one with most evidence of being so, after what speaks for the
-    other side; its score is its share of all such evidence. Of the others those are postsynaptic
+    The presynaptic object is the one with most evidence of being so, less half of what speaks for
+    the other side; its score is its share of all such evidence. Of the others those are postsynaptic
     whose evidence is at least `post_share` of the strongest's; the score is the mean probability
     of the voxels that say so. Ties go to the smaller id.
     """
     if not len(found.ids):
         return Partners(0, 0.0, ())
-    balance = found.pre - found.post
+    balance = found.pre - 0.5 * found.post
     best = int(np.argmax(balance))
     pre, pre_score = 0, 0.0
     rest = np.ones(len(found.ids), bool)
