@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import data_folder, emit
+from petavox.ffn.shipped import MODEL
 from petavox.space import Box
 
 FACTORS = ((1, 1, 1), (1, 1, 2), (1, 2, 2), (2, 2, 2))
@@ -55,10 +56,8 @@ def copy(f: tuple[int, ...], room: Path) -> Commands:
 
 def segment(f: tuple[int, ...], room: Path) -> Commands:
     """One flood, with the shipped network."""
-    from petavox.ffn.shipped import MODEL
-
     source = f"{data_folder()}/fib25/validation_sample_z0-200.h5/raw"
-    box = _box((40, 100, 100), (40, 48, 48), f)
+    box = _box((40, 100, 100), (32, 40, 40), f)
     return [["segment", source, str(room / "s"), "--model", str(MODEL), "--box", box,
              "--precision", "bf16"]]  # fmt: skip
 
@@ -67,7 +66,7 @@ def _blocks(f: tuple[int, ...], room: Path) -> list[str]:
     settings = room / "components.yaml"
     settings.write_text(f"method: components\nbox: '{_box((0, 0, 0), (128, 128, 128), f)}'\n")
     source = f"{data_folder()}/cloudvolume_seg/seg_16_16_40.h5/labels"
-    return ["segment", source, str(room / "b"), "--model", "none", "--settings", str(settings),
+    return ["segment", source, str(room / "b"), "--model", str(MODEL), "--settings", str(settings),
             "--blocks", "64", "64", "64", "--context", "16", "16", "16"]  # fmt: skip
 
 
