@@ -102,10 +102,15 @@ def score(f: tuple[int, ...], room: Path) -> Commands:
 
 def consensus(f: tuple[int, ...], room: Path) -> Commands:
     """The consensus of two segmentations."""
-    fib = f"{data_folder()}/fib25"
-    return [["consensus", f"{fib}/reference_result.h5/segmentation",
-             f"{fib}/training_sample2.h5/supervoxels", str(room / "c"),
-             "--box", _box((0, 0, 0), (120, 120, 120), f)]]  # fmt: skip
+    fib, box = f"{data_folder()}/fib25", _box((0, 0, 0), (120, 120, 120), f)
+    sources = (f"{fib}/reference_result.h5/segmentation", f"{fib}/training_sample2.h5/supervoxels")
+    copies = [str(room / "a"), str(room / "b")]
+    made = [
+        ["import", source, copy, "--box", box, "--kind", "labels", "--dtype", "uint64",
+         "--no-pyramid"]
+        for source, copy in zip(sources, copies, strict=True)
+    ]  # fmt: skip
+    return [*made, ["consensus", *copies, str(room / "c")]]
 
 
 STAGES: dict[str, Callable[[tuple[int, ...], Path], Commands]] = {
