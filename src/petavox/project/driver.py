@@ -19,7 +19,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def run(
                 return engines[0]
 
             for choice in choices:
-                done[choice.step.name] = _one(project, choice, engine)
+                done[choice.step.name] = _one(project, choice, engine, crew["workers"] or 1)
         return done
 
 
@@ -85,7 +85,7 @@ def _would(choice: Choice) -> str:
     ]
 
 
-def _one(project: Project, choice: Choice, engine: Any) -> str:
+def _one(project: Project, choice: Choice, engine: Callable[[], Engine], workers: int) -> str:
     """Do a step, or keep it."""
     step, name = choice.step, choice.step.name
     if choice.action == "keep":
@@ -113,11 +113,12 @@ def _one(project: Project, choice: Choice, engine: Any) -> str:
             why=choice.why,
             started=time.time(),
             host=platform.node(),
+            workers=workers,
             version=petavox.__version__,
             settings=settings.model_dump(mode="json"),
         )
         records.write(file, said)
-        began = time.monotonic()
+        began, before = time.monotonic(), _stamps(writes)
         warning = ""
         call = Call(
             project, step, settings, project.inputs(name), writes, project.model(step), ledger,
@@ -126,7 +127,8 @@ def _one(project: Project, choice: Choice, engine: Any) -> str:
         try:
             figures = step.call()(call)
         except PetavoxError as e:
-            if not isinstance(e, WorkFailed) or not _complete(writes):
+            finished = _complete(writes) and _stamps(writes) != before
+            if not isinstance(e, WorkFailed) or not finished:
                 _failed(file, said, str(e), began)
                 raise
             # the stage finished, and says what it had to leave out
@@ -144,7 +146,7 @@ def _one(project: Project, choice: Choice, engine: Any) -> str:
             warning=warning,
             seconds=round(time.monotonic() - began, 3),
             finished=time.time(),
-            stamps={thing: records.stamp(path) for thing, path in writes.items()},
+            stamps=_stamps(writes),
         ),
     )
     if warning and not project.settings.go_on_with_losses:
@@ -172,6 +174,10 @@ def _failed(file: Path, said: StepState, error: str, began: float) -> None:
         finished=time.time(),
     )
     records.write(file, failed)
+
+
+def _stamps(writes: dict[str, Path]) -> dict[str, str]:
+    return {thing: records.stamp(path) for thing, path in writes.items()}
 
 
 def _complete(writes: dict[str, Path]) -> bool:
