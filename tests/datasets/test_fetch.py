@@ -121,6 +121,14 @@ def test_a_stopped_download_goes_on_in_the_next_call(server, tmp_path):
     assert (tmp_path / "a" / "a.bin").read_bytes() == DATA
 
 
+def test_a_server_that_is_not_there_leaves_nothing(tmp_path):
+    with Server() as gone:
+        wanted = a_set(gone)
+    with pytest.raises(WorkFailed, match=r"could not be fetched.*--from FOLDER"):
+        go(wanted, tmp_path)
+    assert names(tmp_path) == []
+
+
 def test_a_file_that_changed_meanwhile_is_begun_anew(server, tmp_path):
     server.breaks = [1_000_000]
     other = DATA[::-1]

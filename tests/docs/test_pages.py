@@ -98,6 +98,15 @@ def test_examples_run(script, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_api_page_shows_every_verb():
+    import petavox
+
+    page = (ROOT / "docs" / "python.md").read_text()
+    shown = set(re.findall(r"^::: petavox\.[\w.]*?(\w+)$", page, re.M))
+    named = set(petavox._HOMES) - {"PetavoxError"}
+    assert named <= shown, named - shown
+
+
 def python_blocks(page):
     return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S)
 

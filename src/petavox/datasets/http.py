@@ -72,6 +72,8 @@ def download(
                 failures += 1
                 reason = str(getattr(e, "reason", e))
             if failures >= ATTEMPTS:
+                if os.fstat(to.fileno()).st_size == 0:
+                    _forget(partial)
                 raise WorkFailed(
                     f"{file.url} could not be fetched: {reason}. What came is kept; the same "
                     "command goes on from there. Offline, give --from FOLDER."
