@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import petavox as pv
-from petavox.blocks.ledger import Row
 from petavox.errors import BadInput
 from petavox.view.report import parts, running, shots, surfaces, svg
 from petavox.view.status import STATUSES, Blocks
@@ -80,14 +79,16 @@ def test_ticks_lie_on_their_axis(a, b, log):
 
 def test_a_cell_of_many_blocks_shows_the_worst():
     grid = pv.Grid(pv.Box((0, 0, 0), (1, 50, 50)), (1, 1, 1))
-    rows = {n: Row(n, "done") for n in range(len(grid))} | {0: Row(0, "failed")}
-    maps, said = running.block_map(Blocks("a", grid, rows))
+    states = np.full(len(grid), STATUSES.index("done"), np.uint8)
+    states[[0, 2499]] = STATUSES.index("failed"), STATUSES.index("todo")
+    maps, said = running.block_map(Blocks("a", grid, states, {}))
     (_, cells), *rest = maps
     assert rest == []
     assert "2 × 2" in said
     assert cells.shape == (25, 25)
     assert cells[0, 0] == STATUSES.index("failed")
-    assert (cells.ravel()[1:] == STATUSES.index("done")).all()
+    assert cells[24, 24] == STATUSES.index("todo")
+    assert (cells.ravel()[1:-1] == STATUSES.index("done")).all()
 
 
 # ---- numbers and sources

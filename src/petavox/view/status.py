@@ -29,32 +29,43 @@ MOST = 100_000
 
 @dataclass(frozen=True)
 class Blocks:
-    """The blocks of one task.  rows: of those that were tried, by number."""
+    """The blocks of one task.
+
+    states: (blocks,) uint8, indices into STATUSES.  rows: of those that were tried, by number; of
+    more than MOST those that are in trouble come first.
+    """
 
     task: str
     grid: Grid
+    states: np.ndarray
     rows: dict[int, Row]
 
     def status(self, number: int) -> str:
         """Of one block: a status of the ledger, or "todo"."""
-        row = self.rows.get(number)
-        return row.status if row else "todo"
+        return STATUSES[self.states[number]]
 
 
 def of_task(ledger: Ledger, task: str) -> Blocks | None:
-    """The blocks of a task; None where the ledger does not say how they were cut."""
+    """The blocks of a task; None where the ledger does not say how they were cut.
+
+    Takes a byte a block, and the rows of MOST of them.
+    """
     try:
         start, stop, block, context = (ledger.parts(task) or {})["grid"]
     except (KeyError, ValueError, TypeError):
         return None
     grid = Grid(Box(tuple(start), tuple(stop)), tuple(block), tuple(context))
+    states = np.zeros(len(grid), np.uint8)
+    for value, status in enumerate(STATUSES[1:], 1):
+        numbers = np.fromiter(ledger.numbers(task, status), np.int64)
+        states[numbers[numbers < len(grid)]] = value
     rows: dict[int, Row] = {}
     for status in STATUSES[:0:-1]:  # trouble before what is done
         for row in ledger.rows(task, status):
             if len(rows) >= MOST:
                 break
             rows[row.number] = row
-    return Blocks(task, grid, rows)
+    return Blocks(task, grid, states, rows)
 
 
 def boxes(blocks: Blocks, voxel_size: VoxelSize) -> Annotations:

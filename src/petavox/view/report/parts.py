@@ -128,7 +128,8 @@ def _upper(text: str) -> str:
 def tiles(found: Iterable[Fact | None]) -> str:
     """Facts as large numbers side by side."""
     boxes = "".join(
-        f"<div class=tile><div class=value>{html.escape(f.text())}</div>"
+        f'<div class="tile{" long" if len(f.text()) > 16 else ""}">'
+        f"<div class=value>{html.escape(f.text())}</div>"
         f"<div class=name>{html.escape(f.name)}</div>{f.source.html()}</div>"
         for f in found
         if f is not None

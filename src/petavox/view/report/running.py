@@ -5,6 +5,7 @@ What it is: a function a chapter, from results to HTML. What it is not: the read
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -103,8 +104,9 @@ def _timeline(found: Results, begun: list[Any], ledger: Ledger | None) -> str:
         dots: list[float] = []
         for task in _tasks(ledger, step.name) if ledger is not None else []:
             assert ledger is not None
-            ends = sorted(r.finished for r in ledger.rows(task, "done") if r.finished)
-            dots += ends[:: max(1, len(ends) // 300)]
+            done = next(t["done"] for t in ledger.tasks() if t["name"] == task)
+            some = itertools.islice(ledger.rows(task, "done"), 0, None, max(1, done // 300))
+            dots += [r.finished for r in some if r.finished]
             # runs before the last one, which were stopped
             bars += [
                 (r["begun"], r["seconds"]) for r in ledger.runs(task) if r["begun"] < start - 1
@@ -264,19 +266,16 @@ def block_map(
     nz, ny, nx = blocks.grid.shape
     step = max(1, -(-max(ny, nx) // side))
     shown = np.unique(np.linspace(0, nz - 1, min(nz, most)).round().astype(int))
-    # worst last; "todo" is worse than done, better than trouble
-    rank = {"done": 0, "todo": 1, "lost": 2, "failed": 3, "quarantined": 4}
-    by_rank = sorted(rank, key=lambda s: rank[s])
+    # from best to worst; "todo" is worse than done, better than trouble
+    order = [STATUSES.index(s) for s in ("done", "todo", "lost", "failed", "quarantined")]
+    rank = np.argsort(order)
+    layers = blocks.states.reshape(nz, ny, nx)
     maps = []
     for z in shown.tolist():
-        worst = np.full((-(-ny // step), -(-nx // step)), -1)
-        for y in range(ny):
-            for x in range(nx):
-                number = (z * ny + y) * nx + x
-                cell = (y // step, x // step)
-                worst[cell] = max(worst[cell], rank[blocks.status(number)])
-        named = np.array([STATUSES.index(s) for s in by_rank] + [-1])
-        maps.append((f"layer {z}", named[worst]))
+        worst = rank[layers[z]]
+        for axis, n in ((0, ny), (1, nx)):
+            worst = np.maximum.reduceat(worst, np.arange(0, n, step), axis=axis)
+        maps.append((f"layer {z}", np.array(order)[worst]))
     said = f" ({len(shown)} of {nz} layers)" if len(shown) < nz else ""
     if step > 1:
         said += f"; a square stands for {step} × {step} blocks and shows the worst"

@@ -38,6 +38,7 @@ margin:14px 0 4px}
 .tile{border:1px solid var(--line);border-radius:8px;padding:10px 12px;overflow:hidden}
 .tile .value{font-size:17px;font-weight:600;letter-spacing:-.01em;white-space:nowrap}
 .tile .src{display:block;font-size:10.5px}
+.tile.long .value{font-size:14.5px;line-height:25px}
 .tile .name{color:var(--soft);font-size:13px}
 .src{font:11px/1.35 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;color:var(--soft);
 overflow-wrap:anywhere}
