@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -41,6 +42,7 @@ class Waves:
         self.k = 2 * np.pi / length[..., None] * np.stack([np.sin(angle), np.cos(angle)], -1)
         self.phase, self.speed = 2 * np.pi * u[..., 2], 0.5 * (u[..., 3] - 0.5)
         self._kept: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
 
     def truth(self, k: int) -> Field:
         """Section k -> aligned."""
@@ -87,11 +89,15 @@ class Waves:
 
     def level(self, k: int, factor: int) -> tuple[np.ndarray, np.ndarray]:
         """Averaged down; sections are kept as bytes."""
-        if k not in self._kept:
-            self._kept[k] = self.image(k)
-            for old in [n for n in self._kept if n < k - 80]:
-                del self._kept[old]
-        image, valid = warp.average_down(self._kept[k], None, factor)
+        with self._lock:
+            held = self._kept.get(k)
+        if held is None:
+            held = self.image(k)
+            with self._lock:
+                self._kept[k] = held
+                for old in [n for n in self._kept if n < k - 80]:
+                    del self._kept[old]
+        image, valid = warp.average_down(held, None, factor)
         return np.rint(image).astype(np.uint8), valid
 
     def texture(self, k: int, factor: int) -> np.ndarray:
