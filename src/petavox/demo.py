@@ -73,10 +73,13 @@ class DemoSettings(Settings):
                 },
                 "agglomerate": {
                     "candidates": {
-                        "max_distance": 30.0, "min_faces": 100, "min_size": 2000,
+                        "max_distance": 30.0, "min_faces": 150, "min_size": 2000,
                         "block": [self.sections, side, side],
                     },
-                    "resegment": {"tries": 2},
+                    "resegment": {
+                        "tries": 1, "box_radius": [200, 200, 200],
+                        "analysis_radius": [150, 150, 150],
+                    },
                 },
                 "mesh": {"block": [128, 128, 128]},
             },
