@@ -27,6 +27,9 @@ SMALL = FloodSettings(min_segment_size=60, max_object_share=0.4)
 SIZES = ((19, 23, 27), (27, 19, 21), (21, 21, 32))
 
 
+CORNERS = ((60, 60, 60), (100, 20, 130), (20, 170, 40))
+
+
 def tissue(shape, seed):
     """Bright blobs between dark walls, with grain: objects of many shapes, merges and specks."""
     rng = np.random.default_rng(seed)
@@ -110,8 +113,8 @@ def test_restrictions_earlier_objects_and_probabilities_are_those_of_the_plain_d
 def test_the_shipped_model_gives_the_plain_result_on_real_tissue(real_data):
     raw = pv.open(real_data("fib25/training_sample2.h5/raw"))
     model = load_model(MODEL)
-    shape = [f + 10 for f in model.spec.fov]
-    images = [raw.read(pv.Box.of_shape(shape, at)) for at in ((60, 60, 60), (100, 20, 130))]
+    shape = [f + 8 for f in model.spec.fov]
+    images = [raw.read(pv.Box.of_shape(shape, at)) for at in CORNERS]
     plain, fast, _ = both(
         images,
         model,
@@ -119,7 +122,7 @@ def test_the_shipped_model_gives_the_plain_result_on_real_tissue(real_data):
         SeedSettings(policy="peaks"),
         settings=FloodSettings(min_segment_size=200, max_object_share=1),
     )
-    assert sum(c.counters["objects"] for c in plain) >= 2
+    assert sum(c.counters["objects"] for c in plain) >= 1
     assert_equal(plain, fast)
 
 
