@@ -117,8 +117,7 @@ def test_it_shows_each_stage(page):
 def test_numbers_are_those_of_the_files_with_their_place(page):
     words = page.words
     for value, source in (
-        ("0.8976", "scores/scores.json · objects.raw.vi"),
-        ("0.625", "scores/scores.json · objects.raw.vi_split"),
+        ("raw 0.8976 0.625", "scores/scores.json · objects.raw"),
         ("0.4375", "scores/scores.json · synapses.f1"),
         ("9,600", "image.zarr/zarr.json · shape"),
         ("40 × 10 × 10 nm", "image.zarr/zarr.json · scale"),

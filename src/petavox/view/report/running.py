@@ -33,7 +33,7 @@ from petavox.view.report.parts import (
     plot,
     table,
 )
-from petavox.view.report.reading import Results
+from petavox.view.report.reading import Record, Results
 from petavox.view.status import STATUSES, Blocks, of_task
 from petavox.volume import state
 
@@ -50,30 +50,44 @@ def scores(found: Results) -> Chapter | None:
     if record is None:
         return None
     out = Chapter("scores", "Scores", state=found.state("score").state)
-    out.line = "Against the truth; VI in bits."
+    loose = [record.fact(k, k) for k, v in record.values.items() if not isinstance(v, Mapping)]
+    out.add(facts(loose))
     for part, values in record.values.items():
-        if isinstance(values, Mapping):
-            notes = values.get("conventions") or {}
-            rows = [
-                (dotted.replace("_", " ").replace(".", ": "), value, notes.get(dotted, ""),
-                 record.at(f"{part}.{dotted}"))
-                for dotted, value in _flat(values)
-            ]  # fmt: skip
-            heads = ("score", "value", "meaning", "source")
-            out.add(heading(part.replace("_", " ")), table(heads, rows))
-        elif isinstance(values, (int, float)):
-            out.add(facts([record.fact(part, part)]))
+        if not isinstance(values, Mapping):
+            continue
+        out.add(heading(part.replace("_", " ")))
+        groups = list(_groups(values))
+        keys = list(dict.fromkeys(k for _, group in groups for k in group))
+        rows = [
+            (name.replace("_", " ").replace(".", ": "), *(group.get(k, "") for k in keys),
+             record.at(f"{part}.{name}"))
+            for name, group in groups
+        ]  # fmt: skip
+        heads = ("voxels" if "voxels" in values else "", *(k.replace("_", " ") for k in keys))
+        out.add(table((*heads, "source"), rows, numeric=1))
+        alone = {k: v for k, v in values.items() if not isinstance(v, Mapping)}
+        out.add(facts(Record(record.at(part), alone).facts()))
+    if any("raw" in v for v in record.values.values() if isinstance(v, Mapping)):
+        out.add(paragraph(_CONVENTIONS, "note"))
     return out
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+_CONVENTIONS = (
+    "VI is in bits, split + merge. Raw: voxels with a true body and an object. Tolerant: of those, "
+    "the ones off the boundaries of bodies. All voxels: empty ones within bodies count as one "
+    "object. Oracle: had each object been given to the body with which it shares most voxels, the "
+    "floor for agglomerating this result. docs/scores.md says each exactly."
+)
+
+
+def _groups(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Mappings of plain values within a mapping, by their dotted name."""
     for key, value in values.items():
-        if key == "conventions":
-            continue
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, (int, float, str)) or value is None:
-            yield f"{prefix}{key}", value
+        if isinstance(value, Mapping) and key != "conventions":
+            plain = {k: v for k, v in value.items() if isinstance(v, (int, float)) or v is None}
+            if plain:
+                yield f"{prefix}{key}", plain
+            yield from _groups(value, f"{prefix}{key}.")
 
 
 def work(found: Results) -> Chapter | None:
