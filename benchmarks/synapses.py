@@ -1,7 +1,8 @@
 """Synapses found by a model, against the truth: on phantom tissue, and on real sections.
 
     python -m benchmarks.synapses phantom [--tissue FOLDER] [--model FILE] [--segmentation VOLUME]
-    python -m benchmarks.synapses real --model FILE
+                                          [--picture FILE.png]
+    python -m benchmarks.synapses real --model FILE [--picture FILE.png]
 
 phantom: tissue of a seed that the shipped model has not learned from (77), made here unless FOLDER
 holds it (`petavox phantom FOLDER --shape 160 320 320 --voxel-size 10 10 10 --seed 77
@@ -30,6 +31,7 @@ from scipy.optimize import linear_sum_assignment
 import petavox as pv
 from benchmarks.common import data_folder, emit
 from petavox.blocks import Ledger
+from petavox.provenance import write_atomically
 from petavox.score.overlap import majority
 from petavox.score.pairs import pair_table
 from petavox.score.synapses import detection
@@ -42,6 +44,7 @@ from petavox.synapse import clefts
 from petavox.synapse.apply import SynapsePredictor
 from petavox.synapse.model import load_model
 from petavox.synapse.shipped import MODEL
+from petavox.view.picture import png
 
 PHANTOM = phantom.PhantomSettings(
     shape=(160, 320, 320), voxel_size=(10, 10, 10), seed=77, synapse_density=0.3
@@ -51,7 +54,9 @@ MIN_NM3 = 1_000_000.0
 """About 950 voxels of 50 x 4.6 x 4.6 nm: a square of 140 nm in one section."""
 
 
-def on_phantom(folder: Path, model: Path, segmentation: str | None) -> dict[str, Any]:
+def on_phantom(
+    folder: Path, model: Path, segmentation: str | None, drawn: Path | None = None
+) -> dict[str, Any]:
     """Detection, partners and edges."""
     if not (folder / "phantom.json").is_file():
         phantom.write(folder, PHANTOM)
@@ -64,6 +69,8 @@ def on_phantom(folder: Path, model: Path, segmentation: str | None) -> dict[str,
         )  # fmt: skip
         table = pq.read_table(out / "synapses.parquet")
         found = pv.open(out / "mitochondria.zarr").read() > 0
+        if drawn is not None:
+            draw_synapse(image, out, table, drawn)
     rows = {n: table[n].to_numpy() for n in ("id", "pre", "post", "z_nm", "y_nm", "x_nm")}
     box, beside = image.box, {}
     if segmentation is not None:
@@ -90,6 +97,60 @@ def on_phantom(folder: Path, model: Path, segmentation: str | None) -> dict[str,
     }
 
 
+COLOURS = {
+    "mitochondria": (60, 180, 75), "pre": (230, 60, 60), "post": (70, 130, 255),
+    "cleft": (255, 225, 60),
+}  # fmt: skip
+
+
+def draw_synapse(image: pv.Volume, out: Path, table: Any, file: Path) -> None:
+    """A section through the synapse with most partners that lies well inside: as it is, and with
+    what the network says in colour."""
+    ids, count = np.unique(table["id"].to_numpy(), return_counts=True)
+    columns = {n: table[n].to_numpy() for n in ("id", "z_nm", "y_nm", "x_nm")}
+    size, half = list(image.voxel_size), np.array([0, 75, 75])
+    for best in ids[np.argsort(-count, kind="stable")]:
+        row = int(np.flatnonzero(columns["id"] == best)[0])
+        at = np.array([columns[f"{a}_nm"][row] / v for a, v in zip("zyx", size, strict=True)])
+        low = np.round(at).astype(int) - half
+        box = Box(tuple(low.tolist()), tuple((low + 2 * half + [1, 0, 0]).tolist()))
+        if image.box.contains(box):
+            break
+    grey = np.repeat(image.read(box)[0][..., None], 3, axis=2)
+    marked = grey.astype(float)
+    for name, colour in COLOURS.items():
+        said = pv.open(out / "predictions" / f"{name}.zarr").read(box)[0]
+        share = 0.55 * (said.astype(float)[..., None] / 255)
+        marked = marked * (1 - share) + share * np.array(colour, float)
+    both = np.concatenate([grey, np.rint(marked).astype(np.uint8)], axis=1)
+    write_atomically(file, png(both.repeat(2, axis=0).repeat(2, axis=1)))
+
+
+def draw_curve(points: list[list[float]], thresholds: dict[str, Any], file: Path) -> None:
+    """Precision against recall: by the score of clefts, and by the threshold of voxels."""
+    import io
+
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(4.2, 3.4))
+    axes.plot([p[2] for p in points], [p[1] for p in points], label="score of clefts, at 0.5")
+    axes.plot(
+        [t["recall"] for t in thresholds.values()],
+        [t["precision"] for t in thresholds.values()],
+        "o--",
+        label="threshold of voxels, 0.2 to 0.9",
+    )
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(loc="lower left", fontsize=8)
+    held = io.BytesIO()
+    figure.tight_layout()
+    figure.savefig(held, format="png", dpi=90)
+    write_atomically(file, held.getvalue())
+
+
 def _true(folder: Path) -> SynapseRows:
     synapses = phantom.read_synapses(folder / phantom.NAMES["synapses"])
     flat = [(s["id"], *s["position"], s["pre"], p) for s in synapses for p in s["posts"]]
@@ -102,7 +163,7 @@ def _within(rows: SynapseRows, low: np.ndarray, high: np.ndarray) -> SynapseRows
     return SynapseRows(rows.ids[keep], rows.positions[keep], rows.pre[keep], rows.post[keep])
 
 
-def on_real(model: Path) -> dict[str, Any]:
+def on_real(model: Path, drawn: Path | None = None) -> dict[str, Any]:
     """Detection by components, at the threshold 0.5, and the curve by score."""
     source = data_folder() / "vnc_sstem" / "stack1.h5"
     image = pv.open(f"{source}/raw")
@@ -141,6 +202,9 @@ def on_real(model: Path) -> dict[str, Any]:
             }
     both = int((mask & (cleft > 127)).sum())
     out["cleft_voxel_f1"] = round(2 * both / int(mask.sum() + (cleft > 127).sum()), 3)
+    if drawn is not None:
+        by_threshold = {k: v for k, v in out.items() if k.startswith("at_")}
+        draw_curve(out["curve_score_precision_recall"], by_threshold, drawn)
     if "mitochondria" in classes:
         mito = pv.open(f"{source}/mitochondria").read(TEST) > 0
         mine = said[classes.index("mitochondria")] > 127
@@ -179,15 +243,16 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--tissue", type=Path)
     parser.add_argument("--segmentation")
+    parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
     steps = load_model(given.model).spec.provenance.get("steps")
     if given.data == "real":
-        found = on_real(given.model)
+        found = on_real(given.model, given.picture)
         emit("synapses", data="vnc_sstem/stack1, sections 12-19", steps=steps, **found)
         return
     with tempfile.TemporaryDirectory() as folder:
         place = given.tissue or Path(folder) / "tissue"
-        found = on_phantom(place, given.model, given.segmentation)
+        found = on_phantom(place, given.model, given.segmentation, given.picture)
     on = "its own segmentation" if given.segmentation else "the true segmentation"
     emit("synapses", data=f"phantom {PHANTOM.seed}, partners in {on}", steps=steps, **found)
 
