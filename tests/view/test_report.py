@@ -182,6 +182,26 @@ def test_a_damaged_file_costs_its_own_part_only(tmp_path):
     assert "synapses.parquet is no table of synapses" in words
 
 
+def test_the_training_curve_beside_a_model_is_drawn(tmp_path):
+    from petavox.ffn.shipped import MODEL
+
+    place = projects.project(tmp_path / "p", meshed=False)
+    (place / "training").mkdir()
+    (place / "training" / "best.safetensors").write_bytes(MODEL.read_bytes())
+    curve = [{"step": n, "loss": 1 / n} for n in range(1, 9)]
+    curve.append({"step": 8, "validation_error": 0.25, "validation_other": 3})
+    text = "".join(json.dumps(x) + "\n" for x in curve)
+    (place / "training" / "curve.jsonl").write_text(text + '{"step": 9, "lo')
+    with open(place / "petavox.yaml", "a") as f:
+        f.write("models: {segmentation: training/best.safetensors}\n")
+    projects.done(place, "segment", {})
+    text, _, trouble = report.build(load(place))
+    assert trouble == []
+    words = Page(text).words
+    assert "Loss over 8 steps. training/curve.jsonl · loss, step" in words
+    assert "training/best.safetensors · header: spec.fov" in words
+
+
 BAD = {
     "no project": (["nowhere"], "petavox init"),
     "no html": (["P", "--out", "report.pdf"], ".html"),

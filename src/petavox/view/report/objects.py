@@ -94,11 +94,14 @@ def _curve(found: Results, file: Path) -> str:
         }
 
     loss = series("loss")
-    judged = series("validation_error", "validation_adapted_rand") or series(
-        *sorted({k for r in rows for k in r if k.startswith("validation_")})[:3]
-    )
+    known = [f"validation_{n}" for n in ("error", "adapted_rand", "f1", "precision", "recall")]
+    judged = series(*[n for n in known if any(n in r for r in rows)][:4])
     return beside(
-        plot(svg.lines(loss, x="step", y="loss"), "Loss while training.", Source(rel, "loss")),
+        plot(
+            svg.lines(loss, x="step", y="loss", zero=True),
+            f"Loss over {rows[-1]['step'] if rows else 0:,} steps.",
+            Source(rel, "loss, step"),
+        ),
         plot(
             svg.lines(judged, x="step", y="validation", points=True, zero=True),
             "Scores on tissue that was held out.",

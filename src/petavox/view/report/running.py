@@ -92,7 +92,8 @@ def _groups(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def work(found: Results) -> Chapter | None:
     """When what ran, block by block, and what it cost."""
-    begun = [s for s in found.project.steps if found.state(s.name).started is not None]
+    steps = [s for s in found.project.steps if s.name != "report"]
+    begun = [s for s in steps if found.state(s.name).started is not None]
     if not begun:
         return None
     out = Chapter("work", "Time, blocks and cost")
