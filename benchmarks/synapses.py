@@ -61,21 +61,22 @@ def on_phantom(
     if not (folder / "phantom.json").is_file():
         phantom.write(folder, PHANTOM)
     image, labels = (pv.open(folder / phantom.NAMES[n]) for n in ("image", "labels"))
+    box, beside = image.box, {}
+    if segmentation is not None:
+        box = pv.open(segmentation).box.intersection(box)
     with tempfile.TemporaryDirectory() as work, Ledger(Path(work) / "ledger") as ledger:
         out = Path(work) / "synapses"
         figures = find_synapses(
             image.path, segmentation or labels.path, out, model=model, ledger=ledger,
-            settings=SynapseSettings(precision="bf16", pyramid=False),
+            settings=SynapseSettings(precision="bf16", pyramid=False, box=box),
         )  # fmt: skip
         table = pq.read_table(out / "synapses.parquet")
         found = pv.open(out / "mitochondria.zarr").read() > 0
         if drawn is not None:
             draw_synapse(image, out, table, drawn)
     rows = {n: table[n].to_numpy() for n in ("id", "pre", "post", "z_nm", "y_nm", "x_nm")}
-    box, beside = image.box, {}
     if segmentation is not None:
         own = pv.open(segmentation)
-        box = own.box.intersection(box)
         pairs = pair_table(own.read(box), labels.read(box))
         named = dict(zip(*(a.tolist() for a in majority(pairs)), strict=True))
         for side in ("pre", "post"):
@@ -86,7 +87,7 @@ def on_phantom(
     size = np.array(list(image.voxel_size))
     low, high = np.array(box.start) * size, np.array(box.stop) * size
     scores = report(_within(result, low, high), _within(_true(folder), low, high), low, high)
-    mito = pv.open(folder / phantom.NAMES["classes"]).read() == 4
+    mito = pv.open(folder / phantom.NAMES["classes"]).read(box) == 4
     both = int((mito & found).sum())
     return {
         **{k: round(float(v), 3) for k, v in scores.items()},
