@@ -176,7 +176,8 @@ def on_real(model: Path, drawn: Path | None = None) -> dict[str, Any]:
     mask = pv.open(f"{source}/synapses").read(TEST) > 0
     least = max(1, round(MIN_NM3 / image.voxel_size.volume))
     true_labels, true = clefts.components(mask.astype(np.uint8) * 255, 0.5, min_voxels=least)
-    out: dict[str, Any] = {"annotated": len(true)}
+    every = len(clefts.components(mask.astype(np.uint8) * 255, 0.5)[1])
+    out: dict[str, Any] = {"annotated": len(true), "annotated_of_any_size": every}
     cleft = said[classes.index("cleft")]
     for threshold in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
         labels, parts = clefts.components(cleft, threshold, min_voxels=least)
@@ -197,6 +198,7 @@ def on_real(model: Path, drawn: Path | None = None) -> dict[str, Any]:
             points = curve(clefts.scores(parts), right, len(true) - len(pairs))
             out |= {
                 "f1": out["at_0.5"]["f1"],
+                "f1_if_small_ones_are_missed": round(2 * len(pairs) / (len(parts) + every), 3),
                 "f1_by_centres_300nm": round(near.f1, 3),
                 "curve_score_precision_recall": [[round(v, 3) for v in x] for x in points],
                 "best_f1_of_curve": round(max(_f1(p, r) for _, p, r in points), 3),

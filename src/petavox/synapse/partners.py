@@ -93,9 +93,9 @@ def partners(found: Evidence, settings: PartnerSettings) -> Partners:
     """One presynaptic object and all postsynaptic ones.
 
     The presynaptic object is the one with most evidence of being so, less half of what speaks for
-    the other side; its score is its share of all such evidence. Of the others those are postsynaptic
-    whose evidence is at least `post_share` of the strongest's; the score is the mean probability
-    of the voxels that say so. Ties go to the smaller id.
+    the other side; its score is its share of all such evidence. Of the others those are
+    postsynaptic whose evidence is at least `post_share` of the strongest's; the score is the mean
+    probability of the voxels that say so. Ties go to the smaller id.
     """
     if not len(found.ids):
         return Partners(0, 0.0, ())
