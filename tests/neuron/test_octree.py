@@ -110,6 +110,17 @@ def test_no_triangle_crosses_the_nodes_of_the_next_finer_level(written):
             assert (np.floor(low + loose) + 1 >= high - loose).all()
 
 
+def test_a_tip_that_vanishes_when_it_is_rounded_is_no_fragment():
+    tip = np.array([[0, 0, 0], [20, 0, 0], [0, 20, 0], [2, 2, 50 + 1e-6]], float)
+    far = np.array([[99, 99, 0], [100, 99, 0], [99, 100, 0], [99, 99, 100]], float)
+    faces = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
+    mesh = m.Mesh(np.concatenate([tip, far]), np.concatenate([faces, faces + 4]))
+    code = octree.encoded([mesh, mesh])
+    nodes = np.frombuffer(code.manifest, "<u4", count=2, offset=24 + 4 + 2 * 4 + 2 * 12)
+    # the far one has two halves, the tip's second half is gone; and one node above them
+    assert nodes.tolist() == [3, 1]
+
+
 def test_nodes_are_in_z_order_x_fastest():
     at = np.array([[1, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]])
     order = np.argsort(octree.z_order(at))

@@ -131,13 +131,24 @@ def _level(
     order = np.argsort(z_order(at), kind="stable")
     at, faces = at[order], faces[order]
     starts = np.flatnonzero(np.r_[True, (at[1:] != at[:-1]).any(1)])
-    chunks = []
+    chunks, kept = [], []
     for begin, end in zip(starts, [*starts[1:], len(at)], strict=True):
         used, inverse = np.unique(faces[begin:end], return_inverse=True)
         inside = points[used] / size - at[begin]
         whole = np.clip(np.rint(inside * (2**BITS - 1)), 0, 2**BITS - 1)
-        chunks.append(_draco(whole, inverse.reshape(-1, 3), compression))
-    return at[starts], chunks
+        corners = inverse.reshape(-1, 3)
+        # a sliver at the rim of a node may vanish when it is rounded: there is nothing to encode
+        if _collapsed(whole[corners]).all():
+            continue
+        kept.append(begin)
+        chunks.append(_draco(whole, corners, compression))
+    return at[kept], chunks
+
+
+def _collapsed(triangles: np.ndarray) -> np.ndarray:
+    """Which triangles (n, 3, 3) have two corners in one place."""
+    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
+    return (a == b).all(1) | (b == c).all(1) | (a == c).all(1)
 
 
 def _draco(whole: np.ndarray, faces: np.ndarray, compression: int) -> bytes:
