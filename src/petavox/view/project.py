@@ -121,7 +121,7 @@ def _blocks(project: Project, voxel_size: VoxelSize, host: Host) -> list[Layer]:
 
 def in_space(task: str) -> bool:
     """Blocks of voxels; tasks over lists of objects or ranges of ids are no places."""
-    words = ("object", "union", "range", "shard", "pairs", "merge", "links")
+    words = ("object", "union", "range", "shard", "pairs", "merge", "links", "level")
     return not any(w in task.rpartition("/")[2] for w in words)
 
 
