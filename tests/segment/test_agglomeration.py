@@ -61,3 +61,11 @@ def test_a_chain_that_a_found_unlikely_pair_contradicts_is_guarded():
     ]
     loose = decided(edges(**chain), Rule(topology=False), 1.0)
     assert loose["decision"].tolist() == ["accepted", "accepted", "rejected"]
+
+
+def test_a_pair_that_was_not_asked_about_speaks_against_by_its_prior():
+    chain = {"a": [1, 2, 1], "b": [2, 3, 3], "iou": [1.2, 0.9, np.nan]}
+    chain = {k: np.array(v, np.uint64 if k in "ab" else float) for k, v in chain.items()}
+    for chance, second in ((0.01, "guarded"), (0.9, "accepted"), (np.nan, "accepted")):
+        found = decided(edges(**chain, chance=[0.5, 0.5, chance]), Rule(), 1.0)
+        assert found["decision"].tolist() == ["accepted", second, "no score"]

@@ -66,9 +66,20 @@ def here(tmp_path):
     return tmp_path
 
 
+WIDE = {
+    "box_radius": (112, 112, 112),
+    "analysis_radius": (72, 72, 72),
+    "exclusion_radius": (16, 16, 16),
+    "tries": 8,
+}
+"""The tubes are thicker than the hand-made field of view: a smaller box would say nothing."""
+
+
 def settings_of(rule=None, **candidates):
     given = {"block": (16, 16, 16), "max_distance": 88, "min_faces": 4} | candidates
-    return AgglomerateSettings(candidates=CandidateSettings(**given), rule=rule or LOOSE)
+    return AgglomerateSettings(
+        candidates=CandidateSettings(**given), rule=rule or LOOSE, resegment=WIDE
+    )
 
 
 LOOSE = Rule(iou=0.5, consistency=0.3, guard=1)
@@ -297,7 +308,9 @@ def test_the_command(here):
     names = [str(here / n) for n in ("labels", "image", "out")]
     rule = here / "rule.json"
     rule.write_text(LOOSE.model_dump_json())
-    options = ["--model", str(here / "m.safetensors"), "--max-distance", "88", "--min-faces", "4",
+    (here / "s.yaml").write_text(json.dumps({"resegment": WIDE}))
+    options = ["--settings", str(here / "s.yaml"),
+               "--model", str(here / "m.safetensors"), "--max-distance", "88", "--min-faces", "4",
                "--block", "16", "16", "16"]  # fmt: skip
     done = CliRunner().invoke(app, ["agglomerate", *names, *options, "--rule", str(rule), "--json"])
     assert done.exit_code == 0, done.output

@@ -39,12 +39,16 @@ def decided(
 def kept_apart(edges: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Decided edges with those accepted ones guarded that other pairs speak against.
 
-    See petavox.segment.contraction. A pair that has no score speaks neither for nor against.
+    See petavox.segment.contraction. A pair that the network was not asked about speaks only
+    against, by its chance in a prior; without one it says nothing.
     """
     decision = np.asarray(edges["decision"], object)
     weight = np.log(np.maximum(edges["odds"], 1e-9) / edges["odds_asked"])
     weight = np.clip(weight, -_MOST, _MOST)
-    weight[decision == UNSCORED] = 0.0
+    chance = np.asarray(edges.get("chance", np.full(len(decision), np.nan)), np.float64)
+    chance = np.clip(np.where(np.isnan(chance), 0.5, chance), 1e-9, 0.5)
+    before = np.maximum(np.log(chance / (1 - chance)), -_MOST)
+    weight = np.where(decision == UNSCORED, before, weight)
     ok = decision == ACCEPTED
     inside = contracted(edges["a"], edges["b"], np.where(ok | (weight <= 0), weight, 0.0))
     return dict(edges) | {"decision": np.where(ok & ~inside, GUARDED, decision).astype(object)}
