@@ -30,8 +30,8 @@ from petavox.volume import opening
 from petavox.volume.opening import create
 
 BLOCKS = {
-    "block_a": ("col{column}_row{row}_*.tif", (0.06, 0.05)),
-    "block_b": ("col{column}_row{row}_*.png", (0.1, 0.1)),
+    "block_a": ("col{column}_row{row}_*.tif", (0.105, 0.2375)),
+    "block_b": ("col{column}_row{row}_*.png", (0.13, 0.285)),
 }
 STACKS = {
     "vnc": ("vnc_sstem/stack1.h5", 4.6, 45.0, 1),

@@ -142,11 +142,8 @@ def _shift(
     if min(*pa.shape, *pb.shape) < least:
         return None
     factor = 2 if min(*pa.shape, *pb.shape) >= 64 else 1
-    fa, fb = (
-        torch.as_tensor(warp.average_down(p, None, factor)[0], device=device) for p in (pa, pb)
-    )
-    fa, fb = (_band(t, 1.2) for t in (fa, fb))
-    value, mirrored, count = _masked_ncc(fa, fb)
+    (fa, ma), (fb, mb) = (_reduced(p, factor, device) for p in (pa, pb))
+    value, mirrored, count = _masked_ncc(fa, fb, ma, mb)
     sy, sx = value.shape
     origin = np.array([c.start for c in cut_a]) - np.array([c.start for c in cut_b])
     expect = np.round((origin - e) / factor).astype(int)  # index where the stage puts the peak
@@ -196,13 +193,48 @@ def _band(t: Tensor, sigma: float) -> Tensor:
     return warp.blur(t, sigma) - warp.blur(t, 5 * sigma)
 
 
-def _masked_ncc(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def shown(image: np.ndarray) -> np.ndarray | None:
+    """Where a tile has an image, (h, w) bool, if it has a rim of zeros; None if it has not.
+
+    Tiles whose lens was corrected before carry such rims. Single dark pixels are image.
+    """
+    there = image > 0
+    if there.mean() > 0.998:
+        return None
+    return warp.closed(there, 3)
+
+
+def _reduced(image: np.ndarray, factor: int, device: str) -> tuple[Tensor, Tensor]:
+    """A piece of a tile averaged down and band-passed, 0 where it shows nothing; and its mask."""
+    there = shown(image)
+    small, valid = warp.average_down(image, there, factor)
+    t, mask = (torch.as_tensor(x, device=device) for x in (small, valid))
+    if there is None or not bool(mask.any()):
+        return _band(t, 1.2), torch.ones_like(t)
+    band = _band(torch.where(mask, t, t[mask].mean()), 1.2)
+    # the step at the rim is not image either
+    inner = torch.as_tensor(_shrunk(valid, 3), device=device)
+    return band * inner, inner.float()
+
+
+def _shrunk(valid: np.ndarray, by: int) -> np.ndarray:
+    t = torch.from_numpy(~valid).float()[None, None]
+    grown = torch.nn.functional.max_pool2d(t, 2 * by + 1, stride=1, padding=by)
+    return np.asarray(grown[0, 0].numpy() < 0.5)
+
+
+def _masked_ncc(
+    a: Tensor, b: Tensor, mask_a: Tensor, mask_b: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Normalised correlation of all overlaps of two images (index: shift, wrapped); the same with
-    b turned by 180 degrees, which tells what chance gives; and the pixels of each overlap."""
+    b turned by 180 degrees, which tells what chance gives; and the pixels of each overlap.
+
+    mask_a, mask_b: 1 where the images, 0 elsewhere, show something.
+    """
     size = tuple(correlate.good_size(n + m) for n, m in zip(a.shape, b.shape, strict=True))
-    fa = torch.fft.rfft2(torch.stack([a, a.square(), torch.ones_like(a)]), s=size).conj()
+    fa = torch.fft.rfft2(torch.stack([a, a.square(), mask_a]), s=size).conj()
     c = b.flip(0, 1)
-    fb = torch.fft.rfft2(torch.stack([b, c, torch.ones_like(b), b.square(), c.square()]), s=size)
+    fb = torch.fft.rfft2(torch.stack([b, c, mask_b, b.square(), c.square()]), s=size)
     top, mirrored, under_a, under_b, under_c, count = torch.fft.irfft2(
         torch.stack(
             [
@@ -318,7 +350,22 @@ def blocks(
         torch.as_tensor(np.ascontiguousarray(p), dtype=torch.float32, device=device)
         for p in (pa, pb)
     )
-    sa, sb = (correlate.spectra(correlate.cut(t, y, x, side)) for t in (ta, tb))
+    there = [shown(p) for p in (pa, pb)]
+    if any(m is not None for m in there):
+        # a rim of zeros is no image: blocks with much of it are left out
+        masks = [
+            torch.as_tensor(np.ones(p.shape, bool) if m is None else m, device=device).float()
+            for p, m in zip((pa, pb), there, strict=True)
+        ]
+        cut = [correlate.cut(m, y, x, side) for m in masks]
+        full = torch.minimum(*(c.mean((1, 2)) for c in cut)).cpu().numpy() > 0.7
+        if not full.any():
+            return Matches(*names, none, none, np.zeros(0), 1.0), level
+        y, x = y[full], x[full]
+        wa, wb = (c[torch.as_tensor(full, device=device)] for c in cut)
+    else:
+        wa = wb = None
+    sa, sb = (correlate.spectra(correlate.cut(t, y, x, side), w) for t, w in ((ta, wa), (tb, wb)))
     weights = correlate.band(sa, sb, 1.5)
     found = correlate.peaks(sa, sb, weights, search=side // 3)
     good = found.confidence > 0.2

@@ -36,7 +36,7 @@ from petavox.blocks.content import content_digest
 from petavox.errors import BadInput, WorkFailed
 from petavox.progress import Progress
 from petavox.settings import Settings
-from petavox.stages.align_blocks import BlockMatcher, Place
+from petavox.stages.align_blocks import BlockMatcher, Place, forget
 from petavox.stages.align_report import write_report
 from petavox.stages.section_damage import SectionDamage
 from petavox.stages.section_folder import NAME, Sections, volume_of
@@ -171,6 +171,7 @@ def run(
     )
     state.finish(place, record)
     shutil.rmtree(work)
+    forget()
     failed = {k: c for k, c in result.failures.items() if k not in missing}
     if failed:
         k = min(failed)

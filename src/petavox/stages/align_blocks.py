@@ -81,6 +81,11 @@ def _opened(text: str) -> Sections:
     )
 
 
+def forget() -> None:
+    """Let go of the sections that were opened last, and of their memory."""
+    _opened.cache_clear()
+
+
 class BlockMatcher:
     """Does rounds of matching on an engine (petavox.align.matching.Matcher).
 
