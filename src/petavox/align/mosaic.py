@@ -351,6 +351,8 @@ def blocks(
         for p in (pa, pb)
     )
     there = [shown(p) for p in (pa, pb)]
+    wa: Tensor | None = None
+    wb: Tensor | None = None
     if any(m is not None for m in there):
         # a rim of zeros is no image: blocks with much of it are left out
         masks = [
@@ -363,8 +365,6 @@ def blocks(
             return Matches(*names, none, none, np.zeros(0), 1.0), level
         y, x = y[full], x[full]
         wa, wb = (c[torch.as_tensor(full, device=device)] for c in cut)
-    else:
-        wa = wb = None
     sa, sb = (correlate.spectra(correlate.cut(t, y, x, side), w) for t, w in ((ta, wa), (tb, wb)))
     weights = correlate.band(sa, sb, 1.5)
     found = correlate.peaks(sa, sb, weights, search=side // 3)
