@@ -28,16 +28,16 @@ OUT = Path(__file__).resolve().parent.parent / "docs" / "images"
 
 def corrected(wavelength: float, stiffness: solve.Stiffness, spacing: float) -> float:
     """Share of a sinusoidal distortion of this wavelength (px) that the solve takes up."""
-    step = 32.0
-    axis = np.arange(0, 1600, step)
+    step = 48.0
+    axis = np.arange(0, 1200, step)
     p = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
     wave = np.zeros(p.shape)
     wave[:, 0] = 3 * np.sin(2 * np.pi * p[:, 1] / wavelength)
-    lattice = Lattice.covering((0, 0), (1600, 1600), spacing)
+    lattice = Lattice.covering((0, 0), (1200, 1200), spacing)
     m = solve.Matches(0, 1, p + wave, p, np.ones(len(p)), step)
     solved = solve.relax({1: Field()}, {1: lattice}, [m], stiffness, fixed={0: Field()})
     moved = solved.fields[1](p)[:, 0] - p[:, 0]
-    inner = (np.abs(p - 800) < 500).all(1)
+    inner = (np.abs(p - 600) < 360).all(1)
     return float((moved * wave[:, 0])[inner].sum() / (wave[inner, 0] ** 2).sum())
 
 
@@ -50,14 +50,14 @@ def settings_picture() -> None:
 
     s = AlignSettings()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True)
-    lengths = np.array([130, 170, 220, 280, 360, 460, 600, 780, 1000], float)
+    lengths = np.array([150, 200, 270, 360, 480, 640, 850], float)
     for smooth, jerk in ((s.smooth_px, s.jerk_px), (s.smooth_px, 120.0), (120.0, s.jerk_px)):
         stiff = solve.Stiffness(smooth=smooth, jerk=jerk, slope=s.slope_px, tolerance=50.0)
         share = [corrected(w, stiff, 1.25 * s.jerk_px) for w in lengths]
         left.plot(lengths, share, "o-", ms=3, label=f"smooth_px {smooth:g}, jerk_px {jerk:g}")
     left.set(xlabel="wavelength of the distortion, px", ylabel="share corrected", ylim=(0, 1.05))
     left.set_xscale("log")
-    left.set_xticks([150, 200, 300, 500, 1000], ["150", "200", "300", "500", "1000"])
+    left.set_xticks([150, 200, 300, 500, 800], ["150", "200", "300", "500", "800"])
     left.minorticks_off()
     left.legend(fontsize=8)
     r = np.linspace(0, 40, 200)
