@@ -109,13 +109,14 @@ def view(
     controls = {} if screenshot is None else {"showUIControls": False, "showPanelBorders": False}
     with Server(port=port, config=controls) as server:
         if made is None:
-            page, names = f"{server.add(Path(paths[0]))}/index.html", []
+            page, names, waited = f"{server.add(Path(paths[0]))}/index.html", [], []
         else:
             scene = made(server)
             page = server.page(scene.fragment())
             names = [layer.name for layer in scene.layers]
+            waited = [layer.name for layer in scene.layers if layer.visible]
         if screenshot is not None:
-            picture = take(page, size=pixels, layers=names, timeout=timeout, server=server)
+            picture = take(page, size=pixels, layers=waited, timeout=timeout, server=server)
             write_atomically(screenshot, picture)
             seconds = round(time.perf_counter() - start, 2)
             return {"picture": str(screenshot), "layers": names, "seconds": seconds}
