@@ -235,9 +235,9 @@ def main() -> None:
                 )
     if given.other:
         second = np.asarray(pv.open(given.other)).astype(np.uint64)
-        both = consensus(labels, second)
+        agreed = consensus(labels, second)
         steps["consensus"] = scores_of(
-            pair_table(both, truth), pair_table(both, truth, ~tissue.near)
+            pair_table(agreed, truth), pair_table(agreed, truth, ~tissue.near)
         )
     ids, voxels = np.unique(labels[labels > 0], return_counts=True)
     kind = np.where(joined["both"], ACCEPTED, REJECTED).astype(object)
