@@ -160,7 +160,11 @@ def test_data_that_cannot_be_read_are_an_error_not_a_picture(pair, chromium):
 
 def test_without_a_browser_it_serves_until_stopped(pair):
     words = [sys.executable, "-m", "petavox", "view", pair.image, "--no-browser"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # a suite started in the background passes on that Ctrl-C is to be ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     try:
         page = process.stdout.readline().strip()
         with urllib.request.urlopen(page.split("#")[0], timeout=30) as answer:

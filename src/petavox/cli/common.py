@@ -114,21 +114,22 @@ def show(figures: Figures, *, as_json: bool) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _rows({k: v for k, v in figures.items() if v is not notes}):
-        table.add_row(name.replace("_", " "), value, notes.get(name, ""))
+    for indented, name, value in _rows({k: v for k, v in figures.items() if v is not notes}):
+        table.add_row(indented.replace("_", " "), value, notes.get(name, ""))
     # a file or a pipe has no width of its own: nothing there needs to be folded
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def _rows(figures: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Names and values; a nested mapping is a heading with its names indented below."""
-    for name, value in figures.items():
-        indented = "  " * depth + str(name)
+def _rows(figures: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str, str]]:
+    """(indented name, dotted name, value); a nested mapping is a heading, its names below it."""
+    for key, value in figures.items():
+        name = f"{within}{key}"
+        indented = "  " * within.count(".") + str(key)
         if isinstance(value, Mapping):
-            yield indented, ""
-            yield from _rows(value, depth + 1)
+            yield indented, name, ""
+            yield from _rows(value, f"{name}.")
         else:
-            yield indented, _text(value)
+            yield indented, name, _text(value)
 
 
 def _text(value: Any) -> str:
