@@ -72,11 +72,14 @@ class Place(Settings):
 def _opened(text: str) -> Sections:
     place = Place.model_validate_json(text)
     volume = opening.open(place.volume)
+    damage = None
+    if place.damage is not None:
+        kept = Path(place.run) / "damage"
+        damage = SectionDamage(volume, place.damage, kept, place.memory_mb // 4)
     return Sections(
         volume,
         matches=None if place.mask is None else opening.open(place.mask),
-        damage=place.damage
-        and SectionDamage(volume, place.damage, Path(place.run) / "damage", place.memory_mb // 4),
+        damage=damage,
         memory_mb=place.memory_mb,
     )
 
@@ -170,7 +173,7 @@ def read_round(path: Path) -> Round:
                 y, x, spacing = z[f"{k}.origin"].tolist()
                 lattice = frames.Lattice((y, x), spacing, displacement.shape[:2])
             pulls[k] = frames.Field(z[f"{k}.matrix"], z[f"{k}.shift"], lattice, displacement)
-    lists = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+    lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
     return Round(pulls=pulls, **lists)
 
 
