@@ -153,7 +153,9 @@ class Work:
                 )
                 self.places[k], self.seams[k] = places, seams
                 for s in seams:
-                    if s.trust < self.settings.match.least_trust:
+                    if s.trust < self.settings.match.least_trust and shares_an_edge(
+                        stage, shapes, s.a, s.b
+                    ):
                         log.warning(
                             "section %d: tiles %s and %s do NOT match (trust %.2f); the stage "
                             "position is used.",
@@ -282,3 +284,14 @@ class Work:
         if s.pyramid:
             pyramid.build(place / NAME, quiet=True)
         opening.finish(volume, {"stage": "stitch", "part_of": str(place)})
+
+
+def shares_an_edge(stage: np.ndarray, shapes: np.ndarray, a: int, b: int) -> bool:
+    """Do two tiles overlap along an edge, by their stage positions? A corner has too little to
+    match, and its two tiles are held by their other neighbours.
+
+    stage: (n, 2) y, x, pixels.  shapes: (n, 2) pixels.
+    """
+    low = np.maximum(stage[a], stage[b])
+    high = np.minimum(stage[a] + shapes[a], stage[b] + shapes[b])
+    return bool(((high - low) > 0.5 * np.minimum(shapes[a], shapes[b])).any())
