@@ -62,13 +62,13 @@ class DemoSettings(Settings):
             # the sections with a missing tile or a fold are kept, with what is left of them
             "go_on_with_losses": True,
             "stages": {
-                "render": {"fill_missing": True, "box": box},
+                "render": {"fill_missing": True, "fill_gaps": 2, "box": box},
                 "qc": True,
                 # as in the tissue that the shipped models were trained on
                 "contrast": {"low": 0.27, "high": 0.75},
                 "segment": {
                     "block": [self.sections, side, side],
-                    "context": [10, 10, 10],
+                    "context": [10, 16, 16],
                     "flood": {"min_segment_size": 300},
                 },
                 "agglomerate": {

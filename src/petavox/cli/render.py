@@ -25,6 +25,10 @@ def render(
     fill_missing: Annotated[
         bool, typer.Option(help="Show the nearest section in place of a missing one.")
     ] = False,
+    fill_gaps: Annotated[
+        int | None,
+        typer.Option(help="Where a section has no image, show one at most this many away."),
+    ] = None,
     settings: Annotated[
         Path | None, typer.Option(help="YAML with settings (docs/alignment.md).")
     ] = None,
@@ -45,6 +49,7 @@ def render(
         "threads": threads,
         "device": device,
         "fill_missing": fill_missing or None,
+        "fill_gaps": fill_gaps,
     }
     given |= {k: v for k, v in options.items() if v is not None}
     parsed = parse(stage.RenderSettings, given, "the options of petavox render")

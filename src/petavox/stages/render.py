@@ -45,6 +45,9 @@ class RenderSettings(Settings):
     """Shards: what one task renders and writes."""
     fill_missing: bool = False
     """Show the nearest section in place of a missing one; listed in the report."""
+    fill_gaps: int = Default(0, ge=0)
+    """Where a section has no image (a lost tile, a crack, a masked fold), show the nearest section
+    that has one, at most this many away."""
     threads: int = Default(2, ge=1)
     """Shards rendered at once."""
     device: str = "cpu"
@@ -106,6 +109,7 @@ def run(
         overwrite=overwrite,
     )
     shown = {k: _shown(k, sorted(fields), settings) for k in range(box.start[0], box.stop[0])}
+    near = {k: _near(k, sorted(fields), settings.fill_gaps) for k in shown}
     grid = Grid(box, block=target.write_shape)
     with (
         one_torch_thread(),
@@ -113,7 +117,7 @@ def run(
         Progress("render", total=box.size, unit="voxel") as progress,
     ):
         for n in pool.map(
-            lambda b: _block(b, source, target, mask, pulls, shown, settings.device), grid
+            lambda b: _block(b, source, target, mask, pulls, shown, near, settings.device), grid
         ):
             progress.advance(n)
     rendered = time.monotonic() - started
@@ -153,6 +157,11 @@ def _shown(k: int, known: list[int], settings: RenderSettings) -> int | None:
     return min(known, key=lambda j: (abs(j - k), j))
 
 
+def _near(k: int, known: list[int], most: int) -> list[int]:
+    """The known sections at most `most` away from k, nearest first, the lower one before."""
+    return sorted((j for j in known if 0 < abs(j - k) <= most), key=lambda j: (abs(j - k), j))
+
+
 def _block(
     block: Block,
     source: Volume,
@@ -160,6 +169,7 @@ def _block(
     mask: Volume | None,
     pulls: dict[int, Field],
     shown: dict[int, int | None],
+    near: dict[int, list[int]],
     device: str,
 ) -> int:
     """Render one shard."""
@@ -169,8 +179,16 @@ def _block(
     x = np.arange(box.start[2], box.stop[2], dtype=float)
     for z in range(box.start[0], box.stop[0]):
         k = shown[z]
-        if k is not None:
-            values[z - box.start[0]] = resampled(source, mask, k, pulls[k], y, x, device)
+        if k is None:
+            continue
+        plane = values[z - box.start[0]]
+        plane[:] = resampled(source, mask, k, pulls[k], y, x, device)
+        for j in near[z]:
+            gap = plane == 0
+            if not gap.any():
+                break
+            if j != k:
+                plane[gap] = resampled(source, mask, j, pulls[j], y, x, device)[gap]
     target.write(box, values)
     return box.size
 
