@@ -17,7 +17,7 @@ HOLE = (slice(10, 20), slice(8, 30))
 
 @pytest.fixture
 def stack(tmp_path):
-    """Sections of grey 10, 20, ... 50; sections 1 to 3 have a hole, and nothing has a field at 4."""
+    """Sections of grey 10, 20, ... 50; 1 to 3 have a hole, and 4 has no field."""
     image = np.repeat(np.arange(10, 60, 10, dtype=np.uint8), 40 * 48).reshape(SHAPE)
     image[(slice(1, 4), *HOLE)] = 0
     target = pv.create(
