@@ -73,7 +73,7 @@ class DemoSettings(Settings):
                 },
                 "agglomerate": {
                     "candidates": {
-                        "max_distance": 30.0, "min_faces": 150, "min_size": 2000,
+                        "max_distance": 30.0, "min_faces": 150, "min_size": 2000, "most_asked": 30,
                         "block": [self.sections, side, side],
                     },
                     "resegment": {
