@@ -86,7 +86,7 @@ def test_status_of_a_run_under_way_gives_rate_and_time_left(copy):
         figures = said(status, copy.folder)["segment"]
     assert figures["state"] == "running"
     assert figures["blocks"] == "1 of 2"
-    assert figures["minutes_left"] > 0
+    assert figures["seconds_left"] > 0
 
 
 def test_clean_takes_a_stage_and_what_follows_and_nothing_else(copy, done):

@@ -90,7 +90,7 @@ def _blocks(
     if recent:
         rate = len(recent) / max(now - since, 1e-3)
         line["blocks_per_minute"] = round(60 * rate, 2)
-        line["minutes_left"] = round((task["total"] - task["done"]) / rate / 60, 1)
+        line["seconds_left"] = round((task["total"] - task["done"]) / rate, 2)
     return line
 
 
