@@ -148,7 +148,9 @@ class Volume:
             self.store.write(box, values)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        """Read by voxel coordinates: slices (step 1) or single integers, zyx."""
+        """Read by voxel coordinates: slices (step 1) or single integers, zyx; or by a Box."""
+        if isinstance(index, Box):
+            return self.read(index)
         slices, squeezed = self._box_of(index)
         values = self.read(slices)
         return values[tuple(0 if s else slice(None) for s in squeezed)]
