@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from petavox.errors import BadInput
@@ -256,14 +255,9 @@ class Trainer:
                     **(facts or {}),
                 },
             )
-        if self.place.ranks > 1:
-            dist.barrier()
-        folder = None
-        if self.place.leads:
-            folder = training_state.publish(root, self.step_number, keep)
-        if self.place.ranks > 1:
-            dist.barrier()  # or a quick rank could begin the next one while this one is renamed
-        return folder
+        return training_state.publish_together(
+            root, self.step_number, keep, leads=self.place.leads, ranks=self.place.ranks
+        )
 
     def restore(self, folder: Path) -> dict[str, Any]:
         """Take up a checkpoint; returns its facts.
@@ -278,15 +272,10 @@ class Trainer:
                 "the settings it was started with, or start anew with --init."
             )
         now, then = self.settings.model_dump(mode="json"), facts["settings"]
-        for key in _FIXED:
-            if now[key] != then[key]:
-                raise BadInput(
-                    f"{key} is {now[key]} but checkpoint {folder} was made with {then[key]}; "
-                    "resume with the settings it was started with."
-                )
-        self.network.load_state_dict(_part(tensors, "network."))
+        training_state.require_unchanged(now, then, _FIXED, folder)
+        self.network.load_state_dict(training_state.part(tensors, "network."))
         if self.mean is not None:
-            mean = _part(tensors, "mean.") or _part(tensors, "network.")
+            mean = training_state.part(tensors, "mean.") or training_state.part(tensors, "network.")
             self.mean = {k: v.to(self.device) for k, v in mean.items()}
         training_state.restore_optimiser(self.optimiser, tensors)
         self.step_number, self.fovs = facts["step"], facts["fovs"]
@@ -330,7 +319,9 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path) -> ModelSpec:
     spec = ModelSpec.model_validate(facts["spec"])
     provenance = {**spec.provenance, "steps": facts["step"], "fovs": facts["fovs"]}
     spec = spec.model_copy(update={"provenance": provenance})
-    save_model(out, spec, _part(tensors, "mean.") or _part(tensors, "network."))
+    save_model(
+        out, spec, training_state.part(tensors, "mean.") or training_state.part(tensors, "network.")
+    )
     return spec
 
 
@@ -346,7 +337,3 @@ def _network(spec: ModelSpec, start: ConvStack | None, seed: int) -> ConvStack:
             )
         network.load_state_dict(start.state_dict())
     return network
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

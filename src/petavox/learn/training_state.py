@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import save as save_tensors
 from torch import Tensor
+from torch import distributed as dist
 
 from petavox.errors import BadInput
 from petavox.provenance import write_atomically
@@ -73,6 +74,36 @@ def publish(root: Path, step: int, keep: int) -> Path:
     for path in root.glob(".step-*.partial"):
         shutil.rmtree(path, ignore_errors=True)
     return final
+
+
+def publish_together(root: Path, step: int, keep: int, *, leads: bool, ranks: int) -> Path | None:
+    """Publish when every rank has written its part; all call this. The leading one gets the folder.
+
+    Nobody leaves before it is done: a quick rank could begin the next one while this is renamed.
+    """
+    if ranks > 1:
+        dist.barrier()
+    folder = publish(root, step, keep) if leads else None
+    if ranks > 1:
+        dist.barrier()
+    return folder
+
+
+def require_unchanged(
+    now: Mapping[str, Any], then: Mapping[str, Any], keys: Iterable[str], folder: Path
+) -> None:
+    """Raise BadInput, naming the key, if a setting that a checkpoint fixes is another now."""
+    for key in keys:
+        if now[key] != then[key]:
+            raise BadInput(
+                f"{key} is {now[key]} but checkpoint {folder} was made with {then[key]}; "
+                "resume with the settings it was started with."
+            )
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def write_state(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch import distributed as dist
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
@@ -231,11 +230,9 @@ class SynapseTrainer:
                     **(facts or {}),
                 },
             )
-        if self.place.ranks > 1:
-            dist.barrier()
-        if self.place.leads:
-            return training_state.publish(root, self.step_number, keep)
-        return None
+        return training_state.publish_together(
+            root, self.step_number, keep, leads=self.place.leads, ranks=self.place.ranks
+        )
 
     def restore(self, folder: Path) -> dict[str, Any]:
         """Take up a checkpoint, exactly; returns its facts."""
@@ -246,15 +243,10 @@ class SynapseTrainer:
                 "the settings it was started with."
             )
         now, then = self.settings.model_dump(mode="json"), facts["settings"]
-        for key in _FIXED:
-            if now[key] != then[key]:
-                raise BadInput(
-                    f"{key} is {now[key]} but checkpoint {folder} was made with {then[key]}; "
-                    "resume with the settings it was started with."
-                )
-        self.network.load_state_dict(_part(tensors, "network."))
+        training_state.require_unchanged(now, then, _FIXED, folder)
+        self.network.load_state_dict(training_state.part(tensors, "network."))
         if self.mean is not None:
-            mean = _part(tensors, "mean.") or _part(tensors, "network.")
+            mean = training_state.part(tensors, "mean.") or training_state.part(tensors, "network.")
             self.mean = {k: v.to(self.device) for k, v in mean.items()}
         training_state.restore_optimiser(self.optimiser, tensors)
         self.step_number, self.fovs = facts["step"], facts["fovs"]
@@ -283,7 +275,3 @@ def loss_of(logits: Tensor, target: Tensor, known: Tensor, rare: float, overlap:
 
 
 _SLACK = 100.0  # voxels
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
