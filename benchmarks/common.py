@@ -15,7 +15,8 @@ from typing import Any
 
 import petavox
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("PETAVOX_BENCH_RESULTS", Path(__file__).parent / "results"))
+"""Where the history is kept; trials set another folder."""
 
 
 def data_folder() -> Path:

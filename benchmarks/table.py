@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.common import RESULTS
 
-DOCS = RESULTS.parent.parent / "docs"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE = DOCS / "benchmarks.md"
 PICTURE = DOCS / "images" / "benchmarks.png"
 ABOUT = ("machine", "commit", "when", "petavox", "benchmark")
