@@ -18,8 +18,11 @@ from scipy.spatial import cKDTree
 
 import petavox as pv
 from petavox.errors import PetavoxError
-from petavox.ffn.model import save_model
-from petavox.stages.segment import SegmentSettings, segment
+from petavox.ffn.flood import SeedSettings, flood
+from petavox.ffn.growth import FloodSettings
+from petavox.ffn.model import load_model, save_model
+from petavox.ffn.predictor import Predictor
+from petavox.stages.segment import SegmentSettings, segment, settled
 from tests.ffn.brightness import brightness_spec, brightness_weights
 
 FLOOD = {"min_segment_size": 30}
@@ -263,6 +266,29 @@ def test_killed_at_a_random_moment_and_resumed_gives_identical_labels(here, atte
     assert kills >= 1
     assert subprocess.run(call, check=False, capture_output=True).returncode in (0, 2)
     assert (pv.open(here / "out.zarr")[:] == pv.open(here / "whole.zarr")[:]).all()
+
+
+def test_progress_counts_seeds_inside_objects_and_goes_up_to_all_of_them(here):
+    counts = []
+
+    class Watch:
+        def stepped(self, canvas, growth):
+            counts.append((settled(canvas), canvas.next_seed))
+
+    predict = Predictor(load_model(here / "m.safetensors"), device="cpu", precision="f32")
+    canvas = flood(
+        tissue(),
+        predict,
+        brightness_spec(),
+        voxel_size=(40, 4, 4),
+        settings=FloodSettings(**FLOOD),
+        seeds=SeedSettings(**GRID),
+        watcher=Watch(),
+    )
+    done = [n for n, _ in counts]
+    assert done == sorted(done)
+    assert settled(canvas) == len(canvas.seeds)
+    assert any(n > tried for n, tried in counts)
 
 
 def test_a_leak_is_reported_and_left_out(here, caplog):

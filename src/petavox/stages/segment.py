@@ -40,6 +40,8 @@ from petavox.volume.opening import create, finish
 
 log = logging.getLogger("petavox")
 
+_SHOW_EVERY = 0.5
+"""Seconds: counting the settled seeds costs more than a step of a fast device."""
 _BYTES_PER_VOXEL = 70
 """Peak of a flood, at the choice of seeds: image, distances and their noise, maxima, labels."""
 
@@ -137,6 +139,7 @@ def segment(
                 state=load_state(work / "checkpoint.npz"),
                 watcher=watcher,
             )
+            watcher.show(canvas)
         seconds = time.perf_counter() - started
         if canvas.counters["leaks"]:
             log.warning(
@@ -172,24 +175,42 @@ class _Watcher:
         self.file, self.every, self.voxels = file, every, voxels
         self.progress = Progress("flood", total=None, unit="seed", quiet=quiet)
         self._saved = self._started = time.monotonic()
-        self._fovs = 0
+        self._fovs, self._shown = 0, 0.0
 
     def stepped(self, canvas: Canvas, growth: Growth) -> None:
         """A field of view was predicted."""
         now = time.monotonic()
-        if self._fovs == 0:
-            self.progress.resume_at(canvas.next_seed)
         self._fovs += 1
-        self.progress.total = len(canvas.seeds)
-        self.progress.to(
-            canvas.next_seed,
-            objects=str(len(canvas.origins)),
-            filled=f"{100 * canvas.counters['voxels'] / self.voxels:.1f} %",
-            FOV_per_s=self._fovs / max(now - self._started, 1e-9),
-        )
+        if self._fovs == 1:
+            self.progress.total = len(canvas.seeds)
+            self.progress.resume_at(settled(canvas))
+        if now - self._shown >= _SHOW_EVERY:
+            self._shown = now
+            self.show(canvas)
         if now - self._saved >= self.every:
             save_state(self.file, canvas)
             self._saved = time.monotonic()
+
+    def show(self, canvas: Canvas) -> None:
+        """How far it is."""
+        self.progress.to(
+            settled(canvas),
+            objects=str(len(canvas.origins)),
+            filled=f"{100 * canvas.counters['voxels'] / self.voxels:.1f} %",
+            FOV_per_s=self._fovs / max(time.monotonic() - self._started, 1e-9),
+        )
+
+
+def settled(canvas: Canvas) -> int:
+    """Seeds that will start nothing any more: tried, or inside an object.
+
+    Few seeds are tried while the large objects grow, and most never are, so that their count
+    alone would promise days; these go up with the filled volume.
+    """
+    z, y, x = canvas.seeds.T
+    inside = canvas.segmentation[z, y, x] != 0
+    inside[: canvas.next_seed] = True
+    return int(np.count_nonzero(inside))
 
 
 def _box(volume: Volume, wanted: Box | None, model: Model) -> Box:
