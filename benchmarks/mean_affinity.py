@@ -27,7 +27,7 @@ def merges(labels: np.ndarray, boundary: np.ndarray) -> list[tuple[float, int, i
 
     labels: (z, y, x), every voxel held by a supervoxel.  boundary: of the same shape, 0..1.
     """
-    near: dict[int, dict[int, list[float]]] = {int(i): {} for i in np.unique(labels)}
+    parts = []
     for axis in range(3):
         low = tuple(slice(None, -1) if k == axis else slice(None) for k in range(3))
         high = tuple(slice(1, None) if k == axis else slice(None) for k in range(3))
@@ -37,11 +37,25 @@ def merges(labels: np.ndarray, boundary: np.ndarray) -> list[tuple[float, int, i
         pairs, place = np.unique(np.stack([np.minimum(a, b), np.maximum(a, b)], 1), axis=0,
                                  return_inverse=True)  # fmt: skip
         sums, counts = np.bincount(place.ravel(), value), np.bincount(place.ravel())
-        for (i, k), s, n in zip(pairs.tolist(), sums.tolist(), counts.tolist(), strict=True):
-            said = near[i].setdefault(k, [0.0, 0])
-            said[0] += s
-            said[1] += n
-            near[k][i] = said
+        parts.append((pairs[:, 0], pairs[:, 1], sums, counts))
+    a, b, sums, counts = (np.concatenate([p[k] for p in parts]) for k in range(4))
+    return joins_of(a, b, sums, counts)
+
+
+def joins_of(
+    a: np.ndarray, b: np.ndarray, sums: np.ndarray, counts: np.ndarray
+) -> list[tuple[float, int, int]]:
+    """(mean cost, a, b) of every join by average linkage, in the order of joining.
+
+    a, b: (n,) ids of pairs; a pair may come more than once.  sums: cost summed over the faces of
+    each row.  counts: faces.
+    """
+    near: dict[int, dict[int, list[float]]] = {int(i): {} for i in np.unique([a, b])}
+    for i, k, s, n in zip(a.tolist(), b.tolist(), sums.tolist(), counts.tolist(), strict=True):
+        said = near[i].setdefault(k, [0.0, 0])
+        said[0] += s
+        said[1] += n
+        near[k][i] = said
     queue = [(s / n, i, k) for i in near for k, (s, n) in near[i].items() if i < k]
     heapq.heapify(queue)
     out = []
