@@ -18,6 +18,8 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
+from petavox.align.banded import Banded
+
 DIRECT_UP_TO = 1_500
 """Unknowns up to which the whole problem is factorised."""
 CLOSE_ENOUGH = 1e-4
@@ -84,20 +86,15 @@ class Problem:
         return x
 
     def _preconditioner(self, weight: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        def factorised(n: int) -> Any:
+        def factorised(n: int) -> Banded:
             rows, part = self.own[n]
-            block = part.T @ sp.diags_array(weight[rows]) @ part + self.blocks[n]
-            return sla.splu(
-                sp.csc_matrix(block),
-                permc_spec="MMD_AT_PLUS_A",
-                diag_pivot_thresh=0.0,
-                options={"SymmetricMode": True},
-            )
+            return Banded(part.T @ sp.diags_array(weight[rows]) @ part + self.blocks[n])
 
         factors = list(self.run(factorised, range(len(self.parts))))
         few = self.data_few.T @ sp.diags_array(weight) @ self.data_few + self.regular_few
         # few points that no unknown hangs on must not make it singular
         few = few + 1e-8 * few.diagonal().mean() * sp.eye_array(few.shape[0])
+        # made, used and dropped in one thread: SuperLU's memory is not given back otherwise
         whole = sla.splu(sp.csc_matrix(few), permc_spec="MMD_AT_PLUS_A")
 
         def precondition(x: np.ndarray) -> np.ndarray:
