@@ -57,7 +57,9 @@ def test_solves_in_a_pool_of_threads_give_their_memory_back(monkeypatch):
     lattice = Lattice((-30.0, -30.0), 10.0, (24, 24))
     axis = np.arange(0.0, 170.0, 10.0)
     p = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
-    matches = [Matches(k, k + 1, p, p + [1.0 + k, 0.5], np.ones(len(p)), 10.0) for k in range(3)]
+    matches = [
+        Matches(k, k + 1, p, p + np.array([1.0 + k, 0.5]), np.ones(len(p)), 10.0) for k in range(3)
+    ]
     monkeypatch.setattr(normal, "MOST_STEPS", 2)
     images = {k: Field() for k in range(4)}
 
