@@ -46,7 +46,7 @@ def test_the_tables_agree_with_the_volumes(folder):
     assert len(sites) > 3
     for s in sites:
         assert {s["pre"], *s["posts"]} <= ids
-        voxel = np.floor(np.array(s["position"]) / 30 + 0.5).astype(int)
+        voxel = np.floor(np.array(s["position"]) / 30).astype(int)
         assert labels.box.contains_point(voxel.tolist())
     wires = [r.split(",") for r in (folder / "connectome.csv").read_text().splitlines()[1:]]
     assert sum(int(n) for _, _, n in wires) == sum(len(s["posts"]) for s in sites)

@@ -60,7 +60,7 @@ def test_blocks_meet_without_a_seam_in_every_look(look, size):
 
 def test_synapses_cross_the_faces_of_boxes_without_a_seam(sites):
     for s in sites[:3]:
-        at = np.floor(s.position / 8 + 0.5).astype(int)
+        at = np.floor(s.position / 8).astype(int)
         whole = tissue(Box(tuple(at - 16), tuple(at + 17)), NM, SEED)
         assert (whole.classes == CLEFT).any()
         for axis in range(3):
@@ -90,7 +90,7 @@ def test_every_voxel_has_a_neurite_and_each_is_in_one_piece_but_for_the_crop(big
 
 def test_skeleton_nodes_lie_in_their_own_label(big):
     s = skeletons(BIG, NM, SEED)
-    voxel = np.floor(s.nodes / np.array(NM) + 0.5).astype(int) - np.array(BIG.start)
+    voxel = np.floor(s.nodes / np.array(NM)).astype(int) - np.array(BIG.start)
     assert len(s.nodes) > 50
     assert (big.labels[tuple(voxel.T)] == s.ids).all()
     assert (s.ids[s.edges[:, 0]] == s.ids[s.edges[:, 1]]).all()
@@ -123,14 +123,14 @@ def test_synapses_join_neighbours_and_show_their_classes(sites):
     assert len(sites) > 5
     assert {len(s.posts) > 1 for s in sites} == {True, False}
     for s in sites[:4]:
-        at = np.floor(s.position / 8 + 0.5).astype(int)
+        at = np.floor(s.position / 8).astype(int)
         t = tissue(Box(tuple(at - 22), tuple(at + 23)), NM, SEED)
         assert [x.id for x in t.synapses if x.id == s.id] == [s.id]
         near_pre = ndimage.binary_dilation(t.labels == s.pre, np.ones((3, 3, 3)), iterations=2)
         for post in s.posts:
             assert (near_pre & (t.labels == post)).any()
         # the part of the cleft at the position itself lies between the partners
-        places = (np.argwhere(t.classes == CLEFT) + np.array(t.box.start)) * 8
+        places = (np.argwhere(t.classes == CLEFT) + np.array(t.box.start) + 0.5) * 8
         d = np.linalg.norm(places - s.position, axis=1)
         nearest = t.labels[t.classes == CLEFT][d.argsort()[:10]]
         assert d.min() < 20
@@ -141,11 +141,13 @@ def test_synapses_join_neighbours_and_show_their_classes(sites):
 
 def test_synapses_do_not_depend_on_voxels_or_boxes(sites):
     s = sites[0]
-    at = np.floor(s.position / np.array([40, 8, 8]) + 0.5).astype(int)
+    # the world is where it was: the centre of voxel 0 is half a voxel away, of 30 nm and of 40 x 8 x 8
+    place = s.position - 15 + np.array([20, 4, 4])
+    at = np.floor(place / np.array([40, 8, 8])).astype(int)
     t = tissue(Box(tuple(at - 1), tuple(at + 2)), (40.0, 8.0, 8.0), SEED, "serial-section")
     again = next(x for x in t.synapses if x.id == s.id)
     assert (again.pre, again.posts) == (s.pre, s.posts)
-    assert np.allclose(again.position, s.position)
+    assert np.allclose(again.position, place)
 
 
 def test_the_connectome_counts_pairs(sites):

@@ -63,7 +63,7 @@ def test_true_synapses_lie_between_their_partners(rendered):
     labels = pv.open(rendered.folder / "truth" / "labels.zarr")
     all_ = labels.read()
     for row in table.to_pylist():
-        at = [round(row[f"{a}_nm"] / n) for a, n in zip("zyx", labels.voxel_size, strict=True)]
+        at = [int(row[f"{a}_nm"] // n) for a, n in zip("zyx", labels.voxel_size, strict=True)]
         near = tuple(
             slice(max(p - o - 12, 0), p - o + 13) for p, o in zip(at, labels.box.start, strict=True)
         )

@@ -61,7 +61,7 @@ def test_places_and_scores():
     said = np.zeros((3, 5, 6), np.uint8)
     said[1, 2, 3:5] = [255, 153]
     _, parts = clefts.components(said, 0.5, (10, 0, -1))
-    assert np.allclose(clefts.positions_nm(parts, (40, 4, 8)), [[440, 8, 20]])
+    assert np.allclose(clefts.positions_nm(parts, (40, 4, 8)), [[460, 10, 24]])
     assert np.allclose(clefts.scores(parts), [0.8])
 
 

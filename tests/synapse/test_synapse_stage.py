@@ -78,7 +78,7 @@ def test_each_synapse_with_its_partners(tissue, whole):
     for (pre, posts), place in truth.items():
         mine = next(r for r in rows if r["pre"] == pre and r["post"] in posts)
         at = [mine[f"{a}_nm"] for a in "zyx"]
-        assert np.allclose(at, (np.array(place) + START) * 10)
+        assert np.allclose(at, (np.array(place) + START + 0.5) * 10)
     sizes = {r["pre"]: r["size"] for r in rows}
     assert sizes == {1: 8 * 16 * 2 * 1000, 4: 6 * 6 * 2 * 1000, 3: 12 * 10 * 2 * 1000}
     assert whole["synapses"] == whole["clefts"] == 3

@@ -161,7 +161,8 @@ def test_sources_that_do_not_fit_are_told():
 def test_sides_from_a_table():
     labels = np.full((9, 20, 20), 1, np.uint64)
     labels[:, :, 10:] = 2
-    at = np.array([[160.0, 40.0, 38.0]])  # voxel 4, 10, 9.5 of 40 x 4 x 4 nm
+    # the centre of voxel 4, 10 of 40 x 4 nm, and the face between 9 and 10
+    at = np.array([[180.0, 42.0, 40.0]])
     masks = targets.from_table(
         labels, (0, 0, 0), (40, 4, 4), at, np.array([1]), np.array([2]),
         radius_nm=30, depth_nm=12, cleft_nm=4,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class Tissue:
     classes: np.ndarray
     """uint8: CLEFT, PRE, POST, MITO, VESICLE, NUCLEUS or 0"""
     synapses: tuple[Synapse, ...]
-    """those whose position lies in the box"""
+    """those whose position lies in the box; nm, voxel i covers [i, i + 1) * voxel_size"""
 
 
 @functools.lru_cache(maxsize=4)
@@ -83,7 +83,7 @@ def tissue(
 ) -> Tissue:
     """Image and truth of one box of the tissue of `seed`.
 
-    box: voxels; voxel i's centre lies at i * voxel_size nm in the world.
+    box: voxels; the centre of voxel i shows the world at i * voxel_size nm.
     grain: distance of the fine neurites, nm: larger makes larger profiles.
     scale: enlarges all of the tissue, organelles and membranes included (1 is life size).
     synapse_density: share of boutons with a synapse.  bodies: somata and vessels.
@@ -107,7 +107,8 @@ def tissue(
         at = piece.slices(box.start)
         image[at], labels[at], classes[at] = im, la, cl
         found |= {s.id: s for s in sy if _holds(box, size, s.position)}
-    return Tissue(box, size, seed, image, labels, classes, tuple(found[k] for k in sorted(found)))
+    sites = tuple(_in_voxels(found[k], size) for k in sorted(found))
+    return Tissue(box, size, seed, image, labels, classes, sites)
 
 
 def _pieces(box: Box, size: VoxelSize, most: int) -> list[Box]:
@@ -124,6 +125,12 @@ def _pieces(box: Box, size: VoxelSize, most: int) -> list[Box]:
     first = Box(box.start, (stop[0], stop[1], stop[2]))
     second = Box((start[0], start[1], start[2]), box.stop)
     return _pieces(first, size, most) + _pieces(second, size, most)
+
+
+def _in_voxels(site: Synapse, size: VoxelSize) -> Synapse:
+    """From the world, where centres of voxels are at i * size, to a volume: at (i + 1/2) * size."""
+    half = 0.5 * np.array(list(size))
+    return replace(site, position=site.position + half, vesicles=site.vesicles + half)
 
 
 def _holds(box: Box, size: VoxelSize, position: np.ndarray) -> bool:

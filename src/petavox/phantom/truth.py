@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Skeletons:
     """The centrelines of all neurites of a box: one graph, sorted by neurite."""
 
     nodes: np.ndarray
-    """(n, 3) float64 nm, zyx, in the world's frame"""
+    """(n, 3) float64 nm, zyx; voxel i covers [i, i + 1) times the voxel size"""
     edges: np.ndarray
     """(m, 2) int64: indices of nodes"""
     ids: np.ndarray
@@ -75,7 +75,9 @@ def skeletons(
     world = world_of(seed, grain, scale, tuple(bodies))
     lo, hi = (np.array(box.start) - 0.5) * v, (np.array(box.stop) - 0.5) * v
     caps = world.capsules(lo - WARP_REACH * scale, hi + WARP_REACH * scale)
-    return _clipped(_graph(caps, seed, scale, step * scale), lo, hi)
+    inside = _clipped(_graph(caps, seed, scale, step * scale), lo, hi)
+    # the world has the centre of voxel i at i, a volume at i + 1/2
+    return replace(inside, nodes=inside.nodes + 0.5 * v)
 
 
 def _graph(caps: Capsules, seed: int, scale: float, step: float) -> Skeletons:

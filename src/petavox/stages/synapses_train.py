@@ -24,7 +24,7 @@ from petavox.errors import AlreadyExists, BadInput
 from petavox.ffn.devices import device_of
 from petavox.learn.distributed import Place, joined, losses_told, own_device, place_in
 from petavox.learn.training_run import RunSettings, run
-from petavox.phantom.tissue import CLEFT, MITO, POST, PRE
+from petavox.phantom.tissue import CLEFT, MITO, POST, PRE, VESICLE
 from petavox.provenance import digest
 from petavox.score.synapses import detection
 from petavox.settings import BoxSetting, NmSetting, Settings, parse
@@ -39,7 +39,10 @@ from petavox.synapse.trainer import SynapseTrainer, SynapseTrainerSettings
 
 log = logging.getLogger("petavox")
 
-PHANTOM_CLASSES = {"cleft": CLEFT, "pre": PRE, "post": POST, "mitochondria": MITO}
+# vesicles tell the presynaptic side from the other better than its density does
+PHANTOM_CLASSES = {
+    "cleft": (CLEFT,), "pre": (PRE, VESICLE), "post": (POST,), "mitochondria": (MITO,)
+}  # fmt: skip
 MASKS = ("cleft", "pre", "post", "mitochondria")
 
 
@@ -195,7 +198,9 @@ class AnnotatedVoxels:
         rows = tissue_stage.read_synapses(folder / tissue_stage.NAMES["synapses"])
         places = np.array([r["position"] for r in rows], float).reshape(-1, 3)
         self.truth_nm = places[_inside(places, self.box, self.voxel_size)]
-        return {str(n): classes == v for n, v in PHANTOM_CLASSES.items() if n in spec.classes}
+        return {
+            str(n): np.isin(classes, v) for n, v in PHANTOM_CLASSES.items() if n in spec.classes
+        }
 
     def _masks(self, base: Path, spec: SynapseSpec) -> dict[str, np.ndarray]:
         s = self.settings
@@ -341,5 +346,5 @@ def _open(path: str | None, base: Path, settings: SynapseVolume) -> volume.Volum
 
 def _inside(places: np.ndarray, box: Box, voxel_size: tuple[float, float, float]) -> np.ndarray:
     """Which places (n, 3) nm lie in a box."""
-    voxels = np.floor(places / np.array(voxel_size) + 0.5)
+    voxels = np.floor(places / np.array(voxel_size))
     return np.asarray(((voxels >= box.start) & (voxels < box.stop)).all(1))

@@ -169,8 +169,9 @@ class Followed:
     def synapse(self, site: Synapse, box: Box) -> list[str]:
         """Rows of the table for one synapse; none if the run does not show its place."""
         s, order = self.truth.settings, self.truth.layout.order
-        z = round(float(site.position[0]) / s.thickness_nm)
-        u = site.position[1:][None] / s.pixel_nm
+        z = int(np.floor(site.position[0] / s.thickness_nm))
+        # a pixel's number is the place of its centre
+        u = site.position[1:][None] / s.pixel_nm - 0.5
         # in a section that is missing or damaged there, the nearest that is not says where
         for k in sorted(range(len(order)), key=lambda k: (abs(order[k] - z), k))[:5]:
             found = self.truth.forward(self.stitch, self.align, k, u, clear=0.0)[0]
@@ -179,10 +180,10 @@ class Followed:
         else:
             return []
         listed = order.index(z) if 0 <= z < len(order) else k
-        here = (listed, *np.floor(found).astype(int).tolist())
+        here = (listed, *np.rint(found).astype(int).tolist())
         if not all(a <= v < b for a, v, b in zip(box.start, here, box.stop, strict=True)):
             return []
-        at = (listed * s.thickness_nm, *(found * s.pixel_nm))
+        at = ((listed + 0.5) * s.thickness_nm, *((found + 0.5) * s.pixel_nm))
         area = np.pi * (site.radius * 1e-3) ** 2
         end = ",".join(f"{v:.2f}" for v in at) + f",{area:.5f},1"
         return [f"{site.id},{site.pre},{post},{end}" for post in site.posts]

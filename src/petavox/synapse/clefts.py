@@ -143,10 +143,9 @@ def components(
 
 
 def positions_nm(parts: np.ndarray, voxel_size: Iterable[float]) -> np.ndarray:
-    """Centroids, (n, 3) float64 nm, zyx; the centre of voxel 0 is at 0."""
-    return np.asarray(
-        parts["place"] / np.maximum(parts["voxels"], 1)[:, None] * np.array(list(voxel_size))
-    )
+    """Centroids, (n, 3) float64 nm, zyx; voxel i covers [i, i + 1) times the voxel size."""
+    middle = parts["place"] / np.maximum(parts["voxels"], 1)[:, None] + 0.5
+    return np.asarray(middle * np.array(list(voxel_size)))
 
 
 def scores(parts: np.ndarray) -> np.ndarray:

@@ -46,15 +46,16 @@ def from_table(
     """Masks cleft, pre and post from points and partners, where nobody has drawn them.
 
     labels: (z, y, x) segmentation, its first voxel at `start`.  positions: (n, 3) nm, zyx;
-    pre, post: (n,) ids, one row a partner.  Within `radius_nm` of a position the presynaptic side
-    is what lies in the object `pre` within `depth_nm` of the object `post`, and the other way
-    round; the cleft is what lies within `cleft_nm` of both.
+    voxel i covers [i, i + 1) times the voxel size.  pre, post: (n,) ids, one row a partner.
+    Within `radius_nm` of a position the presynaptic side is what lies in the object `pre` within
+    `depth_nm` of the object `post`, and the other way round; the cleft is what lies within
+    `cleft_nm` of both.
     """
     size = np.asarray(list(voxel_size), float)
     out = {name: np.zeros(labels.shape, bool) for name in ("cleft", "pre", "post")}
     reach = np.ceil((radius_nm + depth_nm) / size).astype(int) + 1
     for place, a, b in zip(np.asarray(positions, float), pre, post, strict=True):
-        middle = np.floor(place / size + 0.5).astype(int) - np.array(start)
+        middle = np.floor(place / size).astype(int) - np.array(start)
         low = np.maximum(middle - reach, 0)
         high = np.minimum(middle + reach + 1, labels.shape)
         if (low >= high).any():
@@ -64,7 +65,7 @@ def from_table(
         if a == 0 or b == 0 or not (own == a).any() or not (own == b).any():
             continue
         axes = [
-            (np.arange(p, q) + s) * v - c
+            (np.arange(p, q) + s + 0.5) * v - c
             for p, q, s, v, c in zip(low, high, start, size, place, strict=True)
         ]
         near = sum(np.square(np.meshgrid(*axes, indexing="ij"))) <= radius_nm**2
