@@ -141,7 +141,7 @@ def test_synapses_join_neighbours_and_show_their_classes(sites):
 
 def test_synapses_do_not_depend_on_voxels_or_boxes(sites):
     s = sites[0]
-    # the world is where it was: the centre of voxel 0 is half a voxel away, of 30 nm and of 40 x 8 x 8
+    # the world is where it was: half a voxel from the centre of voxel 0, of 30 nm and of 40, 8, 8
     place = s.position - 15 + np.array([20, 4, 4])
     at = np.floor(place / np.array([40, 8, 8])).astype(int)
     t = tissue(Box(tuple(at - 1), tuple(at + 2)), (40.0, 8.0, 8.0), SEED, "serial-section")
