@@ -17,6 +17,7 @@ from petavox.blocks import Ledger, open_engine
 from petavox.cli.app import app
 from petavox.errors import BadInput, WorkFailed
 from petavox.ffn.model import save_model
+from petavox.ffn.network import ConvStack
 from petavox.segment.rule import Rule
 from petavox.space import Box
 from petavox.stages.agglomerate import AgglomerateSettings, agglomerate
@@ -166,6 +167,37 @@ def test_another_threshold_floods_nothing_again(here, monkeypatch):
     assert np.array_equal(volume.open(here / "out").read(), volume.open(here / "labels").read())
     figures = go(here)
     assert figures["accepted"] == 4
+
+
+def test_the_network_may_judge_in_int8(here):
+    exact, rounded = go(here), go(here, "rounded", settings=in_int8(), shuffle=5)
+    assert (rounded["accepted"], rounded["objects"]) == (exact["accepted"], exact["objects"])
+    assert np.array_equal(volume.open(here / "out").read(), volume.open(here / "rounded").read())
+    # rounding shows: the scores were not made in float32
+    assert graph_bytes(here, "out") != graph_bytes(here, "rounded")
+
+
+def in_int8():
+    return settings_of().model_copy(update={"precision": "int8"})
+
+
+def test_a_network_that_int8_does_not_know_is_refused_before_work(here):
+    spec = brightness_spec(norm="layer")
+    weights = ConvStack(2, 4, "layer").state_dict()
+    save_model(here / "m.safetensors", spec, weights)
+    with pytest.raises(BadInput, match="int8 knows no norm"):
+        go(here, settings=in_int8())
+    assert not (here / "out.candidates").exists()
+
+
+def test_each_step_says_what_it_cost(here):
+    figures = go(here)
+    steps = ("agglomerate_candidates", "agglomerate_scores", "relabel")
+    assert all(figures[f"{step}_seconds"] > 0 for step in steps)
+    per_pair = figures["agglomerate_scores_seconds"] / figures["asked"]
+    assert figures["seconds_per_pair_asked"] == pytest.approx(per_pair, abs=0.002)
+    # what was kept cost what it did
+    assert go(here)["agglomerate_scores_seconds"] == figures["agglomerate_scores_seconds"]
 
 
 def test_an_interrupted_run_goes_on_with_the_pairs_that_are_left(here, monkeypatch):

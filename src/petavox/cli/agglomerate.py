@@ -57,7 +57,7 @@ def agglomerate(
     block: Annotated[
         tuple[int, int, int] | None, typer.Option(help="Voxels of one piece of work, z y x.")
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="f32 or bf16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="f32, bf16 or int8.")] = None,
     voxel_size: Annotated[
         tuple[float, float, float] | None, typer.Option(help="nm, z y x, if the image has none.")
     ] = None,

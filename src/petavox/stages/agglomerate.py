@@ -20,6 +20,7 @@ import logging
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,7 +55,7 @@ class AgglomerateSettings(Settings):
 
     candidates: CandidateSettings = Field(default_factory=CandidateSettings)
     resegment: ResegmentSettings = Field(default_factory=ResegmentSettings)
-    precision: Literal["f32", "bf16"] = "f32"
+    precision: Literal["f32", "bf16", "int8"] = "f32"
     voxel_size: NmSetting | None = None
     rule: Rule = Field(default_factory=Rule)
     span_bits: int = Field(34, ge=8, le=60)
@@ -156,9 +157,17 @@ def agglomerate(
         writes={"labels": out},
     )
     run_stage(relabel, **how)
+    figures |= _seconds(ledger, (Candidates.name, ScorePairs.name, Relabel.name), figures["asked"])
     said = state.read(out) or {}
     state.finish(out, {**said.get("provenance", {}), "agglomeration": figures})
     return figures
+
+
+def _seconds(ledger: Ledger, steps: Sequence[str], asked: int) -> dict[str, Any]:
+    """What each step cost, summed over its blocks (of all workers)."""
+    spent = {step: sum(ledger.seconds(step)) for step in steps}
+    out = {f"{k.replace('-', '_')}_seconds": round(v, 2) for k, v in spent.items()}
+    return out | {"seconds_per_pair_asked": round(spent[ScorePairs.name] / max(asked, 1), 3)}
 
 
 def _merge(

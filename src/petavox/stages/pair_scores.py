@@ -17,7 +17,7 @@ from petavox import volume
 from petavox.blocks.task import Context, Costs, Counters
 from petavox.segment.resegment import ResegmentSettings, Scores, around, radii, resegment
 from petavox.settings import NmSetting, Settings, ZyxSetting
-from petavox.space import Block, Grid
+from petavox.space import Block, Box, Grid
 from petavox.stages import tables
 from petavox.stages.candidates import image_of, labels_of
 from petavox.stages.stage import Stage
@@ -33,8 +33,9 @@ class ResegmentBlockSettings(Settings):
 
     block: ZyxSetting = (128, 128, 128)
     resegment: ResegmentSettings = Field(default_factory=ResegmentSettings)
-    precision: Literal["f32", "bf16"] = "f32"
-    """Not chosen by the machine: the result must not depend on who runs a block."""
+    precision: Literal["f32", "bf16", "int8"] = "f32"
+    """Not chosen by the machine: the result must not depend on who runs a block. int8: processors
+    only; each block takes its scales from the image around it."""
     voxel_size: NmSetting | None = None
     """nm, zyx, if the image does not say."""
 
@@ -49,6 +50,7 @@ class ScorePairs(Stage):
         "petavox.ffn.canvas",
         "petavox.ffn.moves",
         "petavox.ffn.predictor",
+        "petavox.ffn.int8",
     )
     settings: ResegmentBlockSettings
 
@@ -58,7 +60,14 @@ class ScorePairs(Stage):
 
         labels = labels_of(self.reads["labels"])
         image = image_of(self.reads["image"], labels, self.settings.voxel_size)
-        radii(self.settings.resegment, load_spec(self.reads["model"]), tuple(image.voxel_size))
+        spec = load_spec(self.reads["model"])
+        radii(self.settings.resegment, spec, tuple(image.voxel_size))
+        if self.settings.precision == "int8":
+            import torch
+
+            from petavox.ffn import int8
+
+            int8.check(spec, torch.device("cpu"))
         return Grid(labels.box, self.settings.block)
 
     def create(self) -> None:
@@ -79,6 +88,8 @@ class ScorePairs(Stage):
 
 def scores_block(block: Block, context: Context) -> Counters:
     """Resegment the plausible pairs whose decision point lies in a block."""
+    from petavox.ffn.model import load_spec
+
     settings = context.parsed(ResegmentBlockSettings)
     pairs = tables.read(tables.part(context.reads["pairs"], block.number))
     image = volume.open(context.reads["image"], voxel_size=settings.voxel_size)
@@ -88,14 +99,18 @@ def scores_block(block: Block, context: Context) -> Counters:
     found = _rows(tables.read(partial)) if partial.exists() else []
     saved = time.monotonic()
     if len(found) < len(pairs["a"]):
-        predict = _predictor(context.reads["model"], context.device, settings.precision)
         size = tuple(labels.voxel_size)
-        radius = radii(settings.resegment, predict.spec, size)[0]
+        spec = load_spec(context.reads["model"])
+        radius = radii(settings.resegment, spec, size)[0]
+        predict = None
         for i in range(len(found), len(pairs["a"])):
             if not pairs["ask"][i]:
                 found.append(Scores(reason=NOT_ASKED))
                 continue
             a, b, *point = (int(pairs[k][i]) for k in "abzyx")
+            if predict is None:
+                near = block.write.grown(radius).intersection(labels.box)
+                predict = _network(context, settings.precision, image, near)
             box = around(point, radius).intersection(labels.box)
             found.append(
                 resegment(
@@ -105,7 +120,7 @@ def scores_block(block: Block, context: Context) -> Counters:
                     b,
                     [p - s for p, s in zip(point, box.start, strict=True)],
                     predict,
-                    predict.spec,
+                    spec,
                     voxel_size=size,
                     settings=settings.resegment,
                 )
@@ -140,10 +155,35 @@ def _rows(columns: dict[str, np.ndarray]) -> list[Scores]:
     return [Scores(**dict(zip(columns, row, strict=True))) for row in rows]
 
 
-@functools.lru_cache(maxsize=1)
-def _predictor(model: str, device: str, precision: Literal["f32", "bf16"]) -> Any:
+def _network(
+    context: Context, precision: Literal["f32", "bf16", "int8"], image: volume.Volume, around: Box
+) -> Any:
+    """The network; in int8 its scales come from the image in the box `around`."""
     from petavox.ffn.devices import device_of
-    from petavox.ffn.model import load_model
+    from petavox.ffn.flood import normalised
     from petavox.ffn.predictor import Predictor
 
-    return Predictor(load_model(model), device=device_of(device), precision=precision)
+    if precision != "int8":
+        return _loaded(context.reads["model"], context.device, precision)
+    read = _model(context.reads["model"])
+    raw = image.read(around)
+    # a volume thinner than a field of view is mirrored, as in the floods
+    less = [max(0, f - n) for f, n in zip(read.spec.fov, raw.shape, strict=True)]
+    raw = np.pad(raw, [(n // 2, n - n // 2) for n in less], "reflect")
+    sample = normalised(raw, read.spec)
+    return Predictor(read, device=device_of(context.device), precision="int8", sample=sample)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(model: str, device: str, precision: Literal["f32", "bf16"]) -> Any:
+    from petavox.ffn.devices import device_of
+    from petavox.ffn.predictor import Predictor
+
+    return Predictor(_model(model), device=device_of(device), precision=precision)
+
+
+@functools.lru_cache(maxsize=1)
+def _model(path: str) -> Any:
+    from petavox.ffn.model import load_model
+
+    return load_model(path)
