@@ -10,6 +10,7 @@ not: a check of the result (tests/segment/test_unionfind.py); only two bounds ar
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import sys
@@ -60,7 +61,7 @@ def main() -> None:
     before = peak_gib()
     try:
         union = PartitionedUnion(folder / "u", span_bits=34)
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         making = 0.0
         source = links(wanted)
         while True:
@@ -77,7 +78,7 @@ def main() -> None:
         for ids, roots in union.lookups():
             assert (roots < ids).all(), "a root is the smallest member"
             changed += len(ids)
-        ended = time.perf_counter()
+        ended, worked = time.perf_counter(), time.process_time() - worked
         disk = sum(p.stat().st_size for p in (folder / "u").iterdir())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -93,6 +94,8 @@ def main() -> None:
         seconds_to_solve=round(solved - added, 1),
         seconds_of_lookups=round(ended - solved, 1),
         seconds=round(ended - began - making, 1),
+        processor_seconds_with_making=round(worked, 1),
+        load=round(os.getloadavg()[0], 1),
         peak_gib=round(peak, 2),
         bytes_a_link_of_largest_range=round((peak - before) * 2**30 / max(union.most, 1)),
         disk_gib=round(disk / 2**30, 2),

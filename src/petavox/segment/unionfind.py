@@ -48,10 +48,11 @@ def components(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ones = np.ones(len(a), np.int8)
     graph = coo_array((ones, (place[: len(a)], place[len(a) :])), shape=(n, n)).tocsr()
     count, label = connected_components(graph, directed=False)
-    smallest = np.full(count, n, np.int64)
-    # ids are sorted: the first place of a component holds its smallest id
-    np.minimum.at(smallest, label, np.arange(n))
-    return ids, ids[smallest[label]]
+    # ids are sorted: the first place of a component holds its smallest id; of several values for
+    # one place the last is kept, so the first place of each component is written last
+    smallest = np.empty(count, ids.dtype)
+    smallest[label[::-1]] = ids[::-1]
+    return ids, smallest[label]
 
 
 def look_up(ids: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np.ndarray:
