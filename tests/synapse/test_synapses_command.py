@@ -42,7 +42,7 @@ def test_from_an_image_to_a_wiring_diagram(tmp_path):
 def test_no_volume_is_a_sentence(tmp_path):
     done = petavox("synapses", tmp_path / "no.zarr", "none", tmp_path / "out")
     assert done.exit_code == 2
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_shipped_model_is_whole_and_small():

@@ -5,6 +5,7 @@ What it is: option types and one context manager. What it is not: a command.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,14 +37,27 @@ def run_folder(out: Path, given: Path | None) -> Path:
 def running(
     folder: Path, *, workers: int = 0, site: str | None = None, block_timeout: float | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The ledger, engine and limits as keyword arguments of a stage's function."""
-    from petavox.blocks import Ledger, Limits, open_engine
+    """The ledger, engine and limits as keyword arguments of a stage's function.
 
-    with (
-        Ledger(folder / "ledger.db") as ledger,
-        open_engine(workers=workers or None, site=site, folder=folder) as engine,
-    ):
-        yield {"ledger": ledger, "engine": engine, "limits": Limits(timeout_s=block_timeout)}
+    A command that is refused before any of its work was planned leaves no folder behind, if there
+    was none before.
+    """
+    from petavox.blocks import Ledger, Limits, open_engine
+    from petavox.errors import BadInput
+
+    fresh, planned = not folder.exists(), False
+    try:
+        with Ledger(folder / "ledger.db") as ledger:
+            try:
+                with open_engine(workers=workers or None, site=site, folder=folder) as engine:
+                    limits = Limits(timeout_s=block_timeout)
+                    yield {"ledger": ledger, "engine": engine, "limits": limits}
+            finally:
+                planned = bool(ledger.tasks())
+    except BadInput:
+        if fresh and not planned:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def find_ledger(place: Path) -> Path:
