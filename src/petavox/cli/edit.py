@@ -74,6 +74,21 @@ def log(out: Out) -> Figures:
 
 @app.command()
 @command
+def mapping(
+    out: Out,
+    file: Annotated[Path, typer.Argument(help="Table to write, id and neuron: .csv, .parquet.")],
+) -> Figures:
+    """Write which neuron each object belongs to after all edits, for `petavox connectome`.
+
+    petavox edit mapping neurons.zarr edits.csv
+    """
+    from petavox.stages.edit import mapping as go
+
+    return go(out, file)
+
+
+@app.command()
+@command
 def apply(
     out: Out,
     new: Annotated[Path, typer.Argument(help="Labels volume to make (OME-Zarr).")],

@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 
 from petavox import volume
 from petavox.blocks.content import made_by
@@ -28,7 +31,7 @@ from petavox.blocks.engines import Engine
 from petavox.blocks.ledger import Ledger
 from petavox.blocks.outcome import Limits
 from petavox.errors import BadInput
-from petavox.provenance import digest
+from petavox.provenance import digest, write_atomically
 from petavox.segment.agglomeration import ACCEPTED, REJECTED, final_of
 from petavox.segment.edits import min_cut
 from petavox.segment.unionfind import PartitionedUnion
@@ -164,6 +167,33 @@ def log(out: str | Path) -> list[dict[str, Any]]:
         ).fetchall()
     names = ("edit", "moment", "action", "asked", "undone", "pairs")
     return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def mapping(out: str | Path, file: str | Path) -> dict[str, Any]:
+    """Write which neuron each object before agglomeration belongs to, after all edits.
+
+    file: .csv or .parquet with columns id, neuron, of every object whose neuron has another id.
+    `petavox connectome WIRING --mapping FILE` takes it, where WIRING was made with the labels
+    before agglomeration; no voxel is read.
+    """
+    known, file = Agglomerated.open(out), Path(file)
+    edges, _ = known.edited()
+    ok = edges["decision"] == ACCEPTED
+    final = final_of(known.ids, edges["a"][ok], edges["b"][ok])
+    moved = final != known.ids
+    table = pa.table(
+        {"id": pa.array(known.ids[moved], pa.uint64()),
+         "neuron": pa.array(final[moved], pa.uint64())}
+    )  # fmt: skip
+    sink = pa.BufferOutputStream()
+    if file.suffix == ".csv":
+        pa_csv.write_csv(table, sink)
+    elif file.suffix == ".parquet":
+        pq.write_table(table, sink)
+    else:
+        raise BadInput(f"{file} ends in '{file.suffix}': a mapping is written as .csv or .parquet.")
+    write_atomically(file, sink.getvalue().to_pybytes())
+    return {"objects": len(final), "mapped": int(moved.sum()), "neurons": len(np.unique(final))}
 
 
 def _now() -> str:
