@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import Field
 
 from petavox.errors import AlreadyExists, BadInput
-from petavox.phantom.tiles import TileSettings
+from petavox.phantom.tile_settings import TileSettings
 from petavox.project import FILE, Project, driver, load, template
 from petavox.settings import Settings
 from petavox.stages.phantom_tiles import write_tiles

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
 
-from petavox.align.damage import KINDS, DamageSettings, find, masks
+from petavox.align.damage import KINDS, find, masks
+from petavox.align.damage_view import DamageSettings
 from petavox.align.lines import line_opening
 from petavox.align.reduced import Reduced, enlarged, factor_for
 from petavox.errors import BadInput

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage as ndi
 
-from petavox.align import mosaic
+from petavox.align import seam_blocks, seams
 
 
 def rimmed(image: np.ndarray, rim: int) -> np.ndarray:
@@ -20,10 +20,10 @@ def test_a_black_rim_does_not_decide_the_shift(rng):
     field = ndi.gaussian_filter(rng.standard_normal((260, 460)), 2.0)
     tissue = np.clip(128 + 40 * field / field.std(), 1, 255)
     a, b = rimmed(tissue[:240, :240], 9), rimmed(tissue[7:247, 170:410], 9)
-    found = mosaic.seam(a, b, np.array([0.0, 166.0]), mosaic.StitchSettings(), (0, 1))
+    found = seams.seam(a, b, np.array([0.0, 166.0]), seams.StitchSettings(), (0, 1))
     assert found.trust > 0.4
     assert np.abs(-found.shift - [7, 170]).max() < 0.6
-    matches, _ = mosaic.blocks(a, b, found.shift, mosaic.StitchSettings(), (0, 1))
+    matches, _ = seam_blocks.blocks(a, b, found.shift, seams.StitchSettings(), (0, 1))
     assert len(matches.p) >= 3
     assert np.abs(np.median(matches.p - matches.q, 0) - [7, 170]).max() < 0.1
 
@@ -31,4 +31,4 @@ def test_a_black_rim_does_not_decide_the_shift(rng):
 def test_a_few_dark_pixels_are_no_rim(rng):
     image = np.full((100, 100), 90, np.uint8)
     image[rng.integers(0, 100, 15), rng.integers(0, 100, 15)] = 0
-    assert mosaic.shown(image) is None
+    assert seams.shown(image) is None

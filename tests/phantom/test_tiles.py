@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from petavox.errors import BadInput
 from petavox.phantom import TileSet, TileSettings, TilesTruth, redistort
-from petavox.phantom.tiles import layout
+from petavox.phantom.tile_layout import layout
 
 SMALL = TileSettings(
     sections=7, grid=(2, 3), tile=(120, 140), overlap=30, seed=4, shift=10, elastic=3,

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import yaml
 
 import petavox as pv
-from petavox.phantom.tiles import TileSettings
+from petavox.phantom.tile_settings import TileSettings
 from petavox.project import Project, load
 from petavox.provenance import digest, file_digest
 from petavox.stages import phantom

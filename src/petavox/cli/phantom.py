@@ -100,7 +100,7 @@ def phantom(
 def _tiles(out: Path, seed: int, given: list[str], *, damage: bool, overwrite: bool) -> Figures:
     import yaml
 
-    from petavox.phantom.tiles import TileSettings
+    from petavox.phantom.tile_settings import TileSettings
     from petavox.settings import parse
     from petavox.stages.phantom_tiles import write_tiles
 

@@ -7,7 +7,8 @@ arrays in, arrays out. What it is not: files; petavox.stages.phantom writes thos
 
 from petavox.phantom.looks import LOOKS, Look
 from petavox.phantom.organelles import Synapse
-from petavox.phantom.tiles import TileSet, TileSettings, redistort
+from petavox.phantom.tile_settings import TileSettings
+from petavox.phantom.tiles import TileSet, redistort
 from petavox.phantom.tiles_truth import TilesTruth
 from petavox.phantom.tissue import CLASS_NAMES, Tissue, tissue
 from petavox.phantom.truth import Skeletons, connectome, skeletons

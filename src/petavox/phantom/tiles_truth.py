@@ -24,7 +24,8 @@ import numpy as np
 
 from petavox.errors import BadInput
 from petavox.phantom.distort import Blob, Line, SectionWarp
-from petavox.phantom.tiles import Damage, Layout, TileSettings
+from petavox.phantom.tile_layout import Layout
+from petavox.phantom.tile_settings import Damage, TileSettings
 
 Stitch = Callable[[int, int, np.ndarray], np.ndarray]
 Align = Callable[[int, np.ndarray], np.ndarray]

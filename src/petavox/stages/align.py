@@ -28,7 +28,7 @@ from pydantic import Field as Default
 
 from petavox import provenance
 from petavox.align import frames, match, solve, stack
-from petavox.align.damage import DamageSettings
+from petavox.align.damage_view import DamageSettings
 from petavox.align.frames import Field, Lattice, extent
 from petavox.align.stack import AlignSettings
 from petavox.blocks import Engine, Ledger

@@ -27,7 +27,7 @@ import numpy as np
 
 from petavox import provenance
 from petavox.align import frames, matching
-from petavox.align.damage import DamageSettings
+from petavox.align.damage_view import DamageSettings
 from petavox.align.matching import Round
 from petavox.align.solve import Matches
 from petavox.blocks import BlockTask, Context, Costs, Counters, Engine, Ledger
@@ -43,7 +43,8 @@ CODE = tuple(
     f"petavox.{m}"
     for m in (
         "align.matching", "align.match", "align.correlate", "align.texture", "align.warp",
-        "align.frames", "align.damage", "stages.section_folder", "stages.section_damage",
+        "align.frames", "align.damage", "align.damage_view", "stages.section_folder",
+        "stages.section_damage",
     )
 )  # fmt: skip
 

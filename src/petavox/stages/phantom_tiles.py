@@ -23,7 +23,8 @@ import imageio.v3 as iio
 import numpy as np
 
 from petavox.errors import AlreadyExists
-from petavox.phantom.tiles import TileSet, TileSettings
+from petavox.phantom.tile_settings import TileSettings
+from petavox.phantom.tiles import TileSet
 from petavox.phantom.tiles_truth import TilesTruth
 from petavox.progress import Progress
 from petavox.provenance import record, write_atomically, write_json

@@ -39,7 +39,8 @@ from pydantic import Field, PlainSerializer
 from petavox import provenance, volume
 from petavox.align import quality
 from petavox.align.correlation import SuspectSettings
-from petavox.align.damage import KINDS, DamageSettings, find
+from petavox.align.damage import KINDS, find
+from petavox.align.damage_view import DamageSettings
 from petavox.align.reduced import Reduced, factor_for
 from petavox.align.shift import ShiftSettings
 from petavox.blocks import Context, Costs, Counters, Engine, Ledger

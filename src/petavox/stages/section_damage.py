@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from petavox.align.damage import KINDS, DamageSettings, find
+from petavox.align.damage import KINDS, find
+from petavox.align.damage_view import DamageSettings
 from petavox.align.frames import Lattice
 from petavox.align.reduced import Reduced, factor_for
 from petavox.provenance import write_atomically

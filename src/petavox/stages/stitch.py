@@ -20,7 +20,7 @@ from pydantic import Field as Default
 from petavox import provenance
 from petavox.align import absent, blend, frames, mosaic, tiles
 from petavox.align.frames import extent
-from petavox.align.mosaic import StitchSettings
+from petavox.align.seams import Seam, StitchSettings
 from petavox.errors import BadInput, WorkFailed
 from petavox.progress import Progress
 from petavox.settings import Settings
@@ -124,7 +124,7 @@ class Work:
         self.members: dict[int, list[int]] = {}
         self.failures: list[dict[str, Any]] = []
         self.places: dict[int, np.ndarray] = {}
-        self.seams: dict[int, list[mosaic.Seam]] = {}
+        self.seams: dict[int, list[Seam]] = {}
         self.mosaics: dict[int, mosaic.Mosaic] = {}
         self.dtype: np.dtype[Any] | None = None
         self.lens: frames.Field | None = None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from petavox import provenance
-from petavox.align import mosaic
+from petavox.align.seam_blocks import overlap_correlation
 
 if TYPE_CHECKING:
     from petavox.stages.stitch import Work
@@ -33,7 +33,7 @@ def write_report(place: Path, work: Work) -> dict[str, Any]:
             ok = s.matches is not None
             after = float("nan")
             if ok:
-                after = mosaic.overlap_correlation(
+                after = overlap_correlation(
                     work.load(work.members[k][s.a]),
                     work.load(work.members[k][s.b]),
                     made.fields[s.a],
