@@ -5,6 +5,7 @@ import io
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -139,6 +140,22 @@ def test_the_picture_waits_for_slow_chunks(pair, chromium):
     middle = values[WINDOW[1] // 2]
     assert np.abs(middle[WINDOW[0] // 4] - 30) <= 2
     assert np.abs(middle[3 * WINDOW[0] // 4] - 220) <= 2
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("layout", ["xy", "4panel"])
+def test_a_hidden_layer_that_never_loads_does_not_hold_the_picture(pair, chromium, layout):
+    with socket.create_server(("127.0.0.1", 0)) as silent, Server(config=BARE) as server:
+        port = silent.getsockname()[1]  # takes connections and never answers
+        hidden = AnnotationLayer(
+            "hidden", [Source(f"precomputed://http://127.0.0.1:{port}/none")], visible=False
+        )
+        scene = volumes.scene(volumes.opened([pair.image]), server, layout=layout, size=WINDOW)
+        scene = dataclasses.replace(scene, layers=[hidden, *scene.layers], bare=True)
+        page = server.page(scene.fragment())
+        picture = browser.screenshot(page, size=WINDOW, layers=["image"])
+    values = np.asarray(Image.open(io.BytesIO(picture)).convert("L")).astype(int)
+    assert (np.abs(values - 220) <= 2).sum() > 500
 
 
 @pytest.mark.browser

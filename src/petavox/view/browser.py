@@ -52,7 +52,8 @@ class Serving(Protocol):
     served: int
 
 
-# what the page says of itself: the layers, and whether all that is visible has been drawn
+# what the page says of itself: the layers, and whether all that is visible has been drawn.
+# viewer.isReady() would also wait for hidden layers, of which nothing is drawn
 _STATUS = """(() => {
   const viewer = window.viewer;
   if (!viewer) return JSON.stringify({ready: false, layers: [], lost: false});
@@ -65,7 +66,10 @@ _STATUS = """(() => {
     return {name: managed.name, ready: managed.isReady(), errors};
   });
   const lost = viewer.display?.gl?.isContextLost() ?? false;
-  return JSON.stringify({ready: viewer.isReady(), layers, lost});
+  viewer.chunkQueueManager.flushPendingChunkUpdates();
+  const ready = viewer.display.isReady() &&
+    viewer.layerManager.managedLayers.every(managed => !managed.visible || managed.isReady());
+  return JSON.stringify({ready, layers, lost});
 })()"""
 
 
