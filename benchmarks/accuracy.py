@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 
 import petavox as pv
+from benchmarks.accuracy_errors import Tissue, looked_at, pictured, run_lengths, scores_of
 from benchmarks.common import data_folder, emit
 from benchmarks.flood import released_model
 from petavox.ffn.flood import normalised
-from petavox.score.overlap import adapted_rand, fill, majority, oracle, variation_of_information
-from petavox.score.pairs import PairTable, pair_table
+from petavox.score.pairs import pair_table
 from petavox.score.tolerance import near_boundary
 from petavox.segment.agglomeration import ACCEPTED, REJECTED, UNSCORED, final_of, kept_apart
 from petavox.segment.candidates import contacts, grown
@@ -37,49 +37,12 @@ from petavox.segment.prior import known_of, stake
 from petavox.segment.resegment import ResegmentSettings, Scores, around, radii, resegment
 from petavox.segment.rule import Rule, crossed
 from petavox.segment.rule import odds as rule_odds
-from petavox.segment.suspects import suspects
 from petavox.stages.candidates import overlaps_of
 
 NM = (10.0, 10.0, 10.0)
 SETTINGS = ResegmentSettings()
 """A box of 57 voxels around the decision point: 4 steps of 8 along each axis."""
 NO_HINTS = tuple(f for f in CHEAP if not f.startswith("log_overlap"))
-
-
-class Tissue:
-    """The labels, the truth, and the scores of any merging of the labels."""
-
-    def __init__(self, labels: np.ndarray, truth: np.ndarray, near: np.ndarray) -> None:
-        self.labels, self.truth, self.near = labels, truth, near
-        self.raw, self.tolerant = pair_table(labels, truth), pair_table(labels, truth, ~near)
-        self.objects, self.bodies = majority(self.raw)
-
-    def body(self, ids: np.ndarray) -> np.ndarray:
-        """The majority body of each id."""
-        return self.bodies[np.searchsorted(self.objects, ids)]
-
-    def scores(self, a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-        """Of the labels after merging the pairs (a[i], b[i])."""
-
-        def merged(table: PairTable) -> PairTable:
-            return table.with_result(final_of(table.result, a, b))
-
-        return scores_of(merged(self.raw), merged(self.tolerant))
-
-
-def scores_of(raw: PairTable, tolerant: PairTable) -> dict[str, float]:
-    """VI and adapted Rand, raw and tolerant, with the floor of further merging."""
-    out: dict[str, float] = {"fill": round(fill(raw), 4)}
-    for name, table in (("raw", raw), ("tolerant", tolerant)):
-        seen = table.labelled()
-        vi = variation_of_information(seen)
-        out |= {
-            f"vi_{name}": round(vi.total, 4),
-            f"merge_{name}": round(vi.merge, 4),
-            f"rand_{name}": round(adapted_rand(seen).error, 4),
-            f"floor_{name}": round(variation_of_information(oracle(seen, raw)).total, 4),
-        }
-    return out
 
 
 def pairs_of(labels: np.ndarray, image: np.ndarray, path: Path) -> dict[str, np.ndarray]:
@@ -173,6 +136,9 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=0.0, help="of resegmentation")
     options.add_argument("--other", type=Path, help="a second pass, for the consensus")
     options.add_argument("--grown", action="store_true", help="also fill by growing objects")
+    options.add_argument("--skeletons", type=Path, help="truth skeletons, SWC, for run length")
+    options.add_argument("--pictures", type=Path, help="folder for pictures of the first suspects")
+    options.add_argument("--errors", type=Path, help="table of errors on skeletons, 5 nodes")
     given = options.parse_args()
     block = data_folder() / "fib25/training_sample2.h5"
     labels, truth = (
@@ -239,12 +205,21 @@ def main() -> None:
         steps["consensus"] = scores_of(
             pair_table(agreed, truth), pair_table(agreed, truth, ~tissue.near)
         )
-    ids, voxels = np.unique(labels[labels > 0], return_counts=True)
-    kind = np.where(joined["both"], ACCEPTED, REJECTED).astype(object)
-    edges = dict(pairs) | {"odds": both, "odds_asked": np.ones(len(same)), "decision": kind}
-    listed = suspects(edges, ids, voxels)
-    first = listed["edge"][:50]
-    wrong = np.where(listed["kind"][:50] == "split", same[first], ~same[first])
+    ok = joined["both"]
+    edges = dict(pairs) | {"odds": both, "odds_asked": np.ones(len(same)),
+                           "decision": np.where(ok, ACCEPTED, REJECTED).astype(object)}  # fmt: skip
+    if given.skeletons:
+        runs = {
+            "pass": run_lengths(tissue, pairs, ok & False, given.skeletons),
+            "published_topology": run_lengths(tissue, pairs, joined["published"], given.skeletons),
+            "both_topology": run_lengths(tissue, pairs, ok, given.skeletons, given.errors),
+            "true_pairs": run_lengths(tissue, pairs, same, given.skeletons),
+        }
+        steps["run_length"] = runs
+    suspected = {by: looked_at(tissue, edges, same, by) for by in ("bits", "chance")}
+    if given.pictures:
+        for by, found in suspected.items():
+            pictured(tissue, image, edges, found["rows"][:6], given.pictures / f"suspects_{by}.png")
     emit(
         "accuracy",
         pairs=len(same),
@@ -253,11 +228,10 @@ def main() -> None:
         true_asked=int((asked & same).sum()),
         fovs=int(pairs["fovs"].sum()),
         flood_seconds=round(float(pairs["seconds"].sum())),
-        suspects=len(listed["edge"]),
-        suspects_first=len(first),
-        suspects_right=int(wrong.sum()),
+        suspects={by: {k: v for k, v in found.items() if k != "rows"}
+                  for by, found in suspected.items()},
         **steps,
-    )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -20,6 +22,11 @@ def graph(rows):
         "odds_asked": np.ones(len(a)),
         "decision": np.array(decision, object),
     }
+
+
+def bits(s, t):
+    """Conditional entropy of two labels of one body, times its voxels, by definition."""
+    return -sum(n * math.log2(n / (s + t)) for n in (s, t))
 
 
 IDS = np.array([1, 2, 3, 4, 5], np.uint64)
@@ -41,10 +48,36 @@ def test_the_ranking_by_hand():
     )
     assert found["kind"].tolist() == ["split", "merger", "split"]
     assert found["edge"].tolist() == [1, 0, 3]
-    assert found["loss"].tolist() == pytest.approx([100, 25, 30 * UNKNOWN])
+    assert found["chance"].tolist() == pytest.approx([1 / 3, 1 / 4, UNKNOWN])
+    saved = [bits(300, 1000), bits(100, 200), bits(30, 1000)]
+    assert found["bits"].tolist() == pytest.approx([saved[0] / 3, saved[1] / 4, saved[2] * UNKNOWN])
     assert found["voxels"].tolist() == [300, 100, 30]
     assert found["object_a"].tolist() == [1, 1, 4]
     assert found["object_b"].tolist() == [4, 1, 5]
+
+
+def test_ordered_by_chance_small_likely_errors_come_first():
+    rows = [(1, 4, 0.2, "rejected"), (3, 5, 0.9, "rejected")]
+    every = {by: suspects(graph(rows), IDS, VOXELS, by=by) for by in ("bits", "chance")}
+    assert every["bits"]["edge"].tolist() == [0, 1]
+    assert every["chance"]["edge"].tolist() == [1, 0]
+
+
+def test_of_the_pairs_between_two_objects_only_the_likeliest_is_listed():
+    rows = [
+        (1, 2, 9.0, "accepted"),
+        (1, 4, 0.2, "rejected"),
+        (2, 4, 0.6, "guarded"),
+        (3, 4, 0.1, "rejected"),
+    ]
+    found = suspects(graph(rows), IDS, VOXELS)
+    assert found["edge"].tolist() == [2, 0, 3]
+    assert found["pairs"].tolist() == [2, 1, 1]
+    # what a person decided neither stands nor speaks for others
+    known = np.array([False, False, True, False])
+    found = suspects(graph(rows), IDS, VOXELS, decided=known)
+    assert sorted(found["edge"].tolist()) == [0, 1, 3]
+    assert found["pairs"].tolist() == [1, 1, 1]
 
 
 def test_pairs_on_a_cycle_and_pairs_joined_by_others_are_no_suspects():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,18 +25,20 @@ def out(tmp_path):
 def test_the_worst_come_first_with_what_is_at_stake(out):
     table = suspects_table(out)
     pairs = list(zip(table["kind"], table["a"].tolist(), table["b"].tolist(), strict=True))
-    # loss: 3-4 is 0.9 / 1.9 of 128 voxels; 2-3 is 1 / 2.2 of 64; 4-5 1 / 3; 1-2 1 / 4; 5-6 1 / 11
+    # 3-4: 0.9 / 1.9 of 192 and 128 voxels; 2-3: 1 / 2.2 of 64 and 128; 1-2: 1 / 4 of the same;
+    # 4-5: 1 / 3 of 64 and 64; 5-6: 1 / 11 of 64 and 128
     assert pairs == [
         ("split", 3, 4),
         ("merger", 2, 3),
-        ("merger", 4, 5),
         ("merger", 1, 2),
+        ("merger", 4, 5),
         ("split", 5, 6),
     ]
     assert table["at_stake_um3"][0] == pytest.approx(128e-6)
-    assert table["loss_um3"][0] == pytest.approx(128e-6 * 0.9 / 1.9)
-    assert table["object_a"].tolist() == [1, 1, 4, 1, 4]
-    assert table["x"].tolist() == [11, 7, 15, 3, 19]
+    saved = 192 * math.log2(320 / 192) + 128 * math.log2(320 / 128)
+    assert table["bits"][0] == pytest.approx(saved / 384 * 0.9 / 1.9)
+    assert table["object_a"].tolist() == [1, 1, 1, 4, 4]
+    assert table["x"].tolist() == [11, 7, 3, 15, 19]
     assert table["show"][0].endswith("--at 0 0 11 --select 3 --select 4")
 
 
@@ -72,3 +75,8 @@ def test_the_command(out, tmp_path):
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout.strip().splitlines()[-1])["written"] == 3
+    words = ["suspects", str(out), str(tmp_path / "u.csv"), "--by"]
+    assert CliRunner().invoke(app, [*words, "chance"]).exit_code == 0
+    first = next(csv.DictReader((tmp_path / "u.csv").open()))
+    assert (first["kind"], first["a"]) == ("split", "3")
+    assert CliRunner().invoke(app, [*words, "luck", "--overwrite"]).exit_code == 2

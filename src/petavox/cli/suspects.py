@@ -18,14 +18,21 @@ def suspects(
     out: Annotated[Path, typer.Argument(help="Labels made by `petavox agglomerate`.")],
     table: Annotated[Path, typer.Argument(help="Table to make (.csv or .parquet).")],
     top: Annotated[int | None, typer.Option(min=1, help="Only so many, the worst first.")] = None,
+    by: Annotated[
+        str,
+        typer.Option(help="Order: bits (what a look is expected to gain), or chance of an error."),
+    ] = "bits",
     overwrite: Annotated[bool, typer.Option(help="Replace what is at TABLE.")] = False,
 ) -> Figures:
-    """List likely splits and mergers with place, chance and the volume at stake, worst first.
+    """List likely splits and mergers with place, chance and what is at stake, worst first.
 
     The column `show` holds the command that opens each place. Example:
 
     petavox suspects neurons.zarr suspects.csv --top 50
     """
+    from petavox.errors import BadInput
     from petavox.stages.suspects import write_suspects
 
-    return write_suspects(out, table, top=top, overwrite=overwrite)
+    if by not in ("bits", "chance"):
+        raise BadInput(f"--by {by}: the list is ordered by bits or by chance.")
+    return write_suspects(out, table, top=top, by=by, overwrite=overwrite)  # type: ignore[arg-type]
