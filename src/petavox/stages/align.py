@@ -39,7 +39,7 @@ from petavox.settings import Settings
 from petavox.stages.align_blocks import BlockMatcher, Place, forget
 from petavox.stages.align_report import write_report
 from petavox.stages.section_damage import SectionDamage
-from petavox.stages.section_folder import NAME, Sections, volume_of
+from petavox.stages.section_folder import Sections, image_path, volume_of
 from petavox.stages.threads import one_torch_thread
 from petavox.volume import opening, places, state
 
@@ -105,8 +105,7 @@ def run(
     work = place.with_name(place.name + ".run")
     if not work.exists():
         opening.make_room(place, overwrite=overwrite)
-    at = Path(sections)
-    source_path = at / NAME if (at / NAME).is_dir() else sections
+    source_path = image_path(sections)
     where = Place(
         volume=_absolute(source_path),
         content=content_digest(source_path),

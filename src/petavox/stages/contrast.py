@@ -4,7 +4,8 @@
 
 What it is: the stage that gathers histograms block by block, makes lookup tables, and applies them
 block by block (petavox.align.contrast). Sections are treated as wholes, so the result does not
-depend on the blocks. What it is not: alignment, or a change of type or place; it never inverts.
+depend on the blocks. A run that was broken off goes on with the blocks that are left
+(stages/pieces.py). What it is not: alignment, or a change of type or place; it never inverts.
 
 Memory: a block of the output and its copies (set by memory_mb), and the histograms: 2 kB (8 bit)
 or 0.5 MB (16 bit) a section of a slab, and for CLAHE 2 kB a tile of every section of a slab.
@@ -12,6 +13,7 @@ or 0.5 MB (16 bit) a section of a slab, and for CLAHE 2 kB a tile of every secti
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,13 +24,19 @@ from pydantic import Field, PlainSerializer
 
 from petavox import provenance, volume
 from petavox.align import contrast
+from petavox.blocks.content import content_digest
 from petavox.errors import BadInput
 from petavox.progress import Progress
 from petavox.settings import BoxSetting, NmSetting, Settings
 from petavox.space import Box, Grid
+from petavox.stages.pieces import Pieces, key_of
 from petavox.stages.qc import image_of
 from petavox.volume import Kind, Volume, opening, places
 
+log = logging.getLogger("petavox")
+
+CODE = ("petavox.stages.contrast", "petavox.align.contrast", "petavox.align.quality")
+"""What decides the pixels."""
 SHARD = 1024
 """Side of a shard of the output along y and x."""
 
@@ -69,15 +77,20 @@ def run(
         raise BadInput(f"{out} would overwrite what is read; choose another name.")
     source, total = image_of(path, s.box, s.voxel_size)
     depth = _depth(source, total, s)
-    target = volume.create(
-        out, box=total, voxel_size=source.voxel_size, dtype=source.dtype, kind=Kind.IMAGE,
-        chunk=(min(depth, 64), 128, 128), shard=(depth, SHARD, SHARD), overwrite=overwrite,
-    )  # fmt: skip
+    pieces = Pieces(out, key_of(s, [content_digest(path), str(total)], CODE))
+    if pieces.going_on:
+        target = volume.open(out, writable=True, incomplete=True)
+        log.info("contrast goes on: %d blocks are there.", len(pieces.known))
+    else:
+        target = volume.create(
+            out, box=total, voxel_size=source.voxel_size, dtype=source.dtype, kind=Kind.IMAGE,
+            chunk=(min(depth, 64), 128, 128), shard=(depth, SHARD, SHARD), overwrite=overwrite,
+        )  # fmt: skip
+        pieces.begin()
     slabs = [
         Box((z, *total.start[1:]), (min(z + depth, total.stop[0]), *total.stop[1:]))
         for z in range(total.start[0], total.stop[0], depth)
     ]
-    changed = 0
     with Progress("contrast", total=2.0 * total.size, unit="voxel") as bar:
         makers: list[list[Map]]
         if s.method == "normalize" and s.to == "neighbours":
@@ -88,23 +101,29 @@ def run(
         else:
             makers = [[] for _ in slabs]
         for slab, ready in zip(slabs, makers, strict=True):
+            left = [(box, at) for box, at in _blocks(slab) if str(box) not in pieces]
+            if not left:
+                bar.advance(slab.size * (1 if ready else 2))
+                continue
             maps = ready or _maps(source, slab, s, bar)
-            for box, at in _blocks(slab):
+            bar.advance(slab.size - sum(box.size for box, _ in left))
+            for box, at in left:
                 values = source.read(box)
                 result = np.stack([m(at, v) for m, v in zip(maps, values, strict=True)])
-                changed += int((result != values).sum())
                 target.write(box, result)
+                pieces.add(str(box), int((result != values).sum()))
                 bar.advance(box.size)
     figures = {
         "sections": total.shape[0],
         "voxels": total.size,
-        "changed_share": round(changed / total.size, 5),
+        "changed_share": round(sum(pieces.known.values()) / total.size, 5),
         "seconds": round(time.monotonic() - began, 2),
     }
     record = provenance.record(
         "contrast", settings=s, inputs={"image": path}, counters=figures, seconds=figures["seconds"]
     )
     opening.finish(target, record)
+    pieces.end()
     return figures
 
 

@@ -3,7 +3,8 @@
 What it is: the driver that fills an OME-Zarr volume shard by shard: each shard asks, for each of
 its sections, which points of the section it shows (the inverse field), reads that piece and
 resamples it (cubic convolution). Memory: one shard and one piece of a section per thread. What
-it is not: the fields.
+it is not: the fields. A run that was broken off goes on with the shards that are left
+(stages/pieces.py).
 """
 
 from __future__ import annotations
@@ -21,17 +22,22 @@ from pydantic import Field as Default
 from petavox import provenance
 from petavox.align import blend, warp
 from petavox.align.frames import Field, Lattice, extent
+from petavox.blocks.content import content_digest
 from petavox.errors import BadInput
 from petavox.progress import Progress
 from petavox.settings import BoxSetting, Settings, ZyxSetting
 from petavox.space import Block, Box, Grid
 from petavox.stages.align import read_fields
-from petavox.stages.section_folder import volume_of
+from petavox.stages.pieces import Pieces, key_of
+from petavox.stages.section_folder import image_path, volume_of
 from petavox.stages.threads import one_torch_thread
 from petavox.volume import opening, pyramid
 from petavox.volume.volume import Volume
 
 log = logging.getLogger("petavox")
+
+CODE = tuple(f"petavox.{m}" for m in ("stages.render", "align.warp", "align.blend", "align.frames"))
+"""What decides the pixels."""
 
 
 class RenderSettings(Settings):
@@ -98,16 +104,25 @@ def run(
         (source.box.start[0], int(low[0]), int(low[1])),
         (source.box.stop[0], int(high[0]), int(high[1])),
     )
-    target = opening.create(
-        out,
-        box=box,
-        voxel_size=source.voxel_size,
-        dtype=source.dtype,
-        kind="image",
-        chunk=settings.chunk,
-        shard=settings.shard,
-        overwrite=overwrite,
-    )
+    made_of = [content_digest(image_path(sections)), content_digest(aligned)]
+    if render_mask is not None:
+        made_of.append(content_digest(render_mask))
+    pieces = Pieces(out, key_of(settings, made_of, CODE, apart=("threads", "device", "pyramid")))
+    if pieces.going_on:
+        target = opening.open(out, writable=True, incomplete=True)
+        log.info("render goes on: %d shards are there.", len(pieces.known))
+    else:
+        target = opening.create(
+            out,
+            box=box,
+            voxel_size=source.voxel_size,
+            dtype=source.dtype,
+            kind="image",
+            chunk=settings.chunk,
+            shard=settings.shard,
+            overwrite=overwrite,
+        )
+        pieces.begin()
     shown = {k: _shown(k, sorted(fields), settings) for k in range(box.start[0], box.stop[0])}
     near = {k: _near(k, sorted(fields), settings.fill_gaps) for k in shown}
     grid = Grid(box, block=target.write_shape)
@@ -116,9 +131,14 @@ def run(
         ThreadPoolExecutor(settings.threads) as pool,
         Progress("render", total=box.size, unit="voxel") as progress,
     ):
-        for n in pool.map(
-            lambda b: _block(b, source, target, mask, pulls, shown, near, settings.device), grid
-        ):
+
+        def shard(block: Block) -> int:
+            if str(block.number) not in pieces:
+                _block(block, source, target, mask, pulls, shown, near, settings.device)
+                pieces.add(str(block.number))
+            return block.write.size
+
+        for n in pool.map(shard, grid):
             progress.advance(n)
     rendered = time.monotonic() - started
     levels = pyramid.build(out, quiet=True)["levels"] if settings.pyramid else 1
@@ -145,6 +165,7 @@ def run(
             seconds=time.monotonic() - started,
         ),
     )
+    pieces.end()
     return figures
 
 
@@ -171,7 +192,7 @@ def _block(
     shown: dict[int, int | None],
     near: dict[int, list[int]],
     device: str,
-) -> int:
+) -> None:
     """Render one shard."""
     box = block.write
     values = np.zeros(box.shape, source.dtype)
@@ -190,7 +211,6 @@ def _block(
             if j != k:
                 plane[gap] = resampled(source, mask, j, pulls[j], y, x, device)[gap]
     target.write(box, values)
-    return box.size
 
 
 def resampled(

@@ -28,13 +28,18 @@ from petavox.volume.volume import Volume
 NAME = "sections"
 
 
+def image_path(path: str | Path) -> str | Path:
+    """Where the image volume is: `path`, or in the folder that stitching wrote."""
+    inner = Path(path) / NAME
+    return inner if inner.is_dir() else path
+
+
 def volume_of(path: str | Path) -> Volume:
     """The image volume at `path`, or in the folder that stitching wrote."""
-    place = Path(path)
-    if (place / NAME).is_dir():
-        state.require_complete(place)
-        return opening.open(place / NAME)
-    return opening.open(path)
+    place = image_path(path)
+    if place is not path:
+        state.require_complete(path)
+    return opening.open(place)
 
 
 class Sections:

@@ -1,0 +1,125 @@
+"""Contrast, render and stitch, broken off: what is done is kept, the result is the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import petavox as pv
+from petavox import volume
+from petavox.align import frames
+from petavox.align.frames import Field
+from petavox.errors import AlreadyExists, NotComplete
+from petavox.space import Box
+from petavox.stages import contrast, render
+from petavox.stages.pieces import NAME, Pieces
+from petavox.volume import opening, state
+
+
+def saved(path, values):
+    target = volume.create(
+        path, box=Box.of_shape(values.shape), voxel_size=(40, 8, 8), dtype=values.dtype,
+        kind="image", chunk=(1, 64, 64), shard=(1, 64, 64),
+    )  # fmt: skip
+    target.write(target.box, values)
+    opening.finish(target, {})
+    return path
+
+
+@pytest.fixture
+def sections(tmp_path, rng):
+    return saved(tmp_path / "in.zarr", rng.integers(40, 200, (3, 150, 150)).astype(np.uint8))
+
+
+def alike(one, other) -> bool:
+    return np.array_equal(pv.open(one).read(), pv.open(other).read())
+
+
+def breaks_off(monkeypatch, module, name, after):
+    """Let `name` of `module` raise KeyboardInterrupt at its call number `after`; its calls."""
+    real, calls = getattr(module, name), []
+
+    def counted(*given, **more):
+        calls.append(1)
+        if len(calls) == after:
+            raise KeyboardInterrupt
+        return real(*given, **more)
+
+    monkeypatch.setattr(module, name, counted)
+    return calls
+
+
+@pytest.mark.parametrize("method", ["clahe", "normalize"])
+def test_contrast_goes_on_with_the_blocks_that_are_left(tmp_path, sections, monkeypatch, method):
+    monkeypatch.setattr(contrast, "SHARD", 128)
+    settings = contrast.ContrastSettings(method=method, tile=64)
+    whole = contrast.run(sections, tmp_path / "whole", settings)
+    calls = breaks_off(monkeypatch, contrast.Pieces, "add", 3)
+    with pytest.raises(KeyboardInterrupt):
+        contrast.run(sections, tmp_path / "out", settings)
+    with pytest.raises(NotComplete):
+        pv.open(tmp_path / "out")
+    again = contrast.run(sections, tmp_path / "out", settings)
+    assert len(calls) == 3 + 4 - 2  # four blocks, of which two were kept
+    assert again["changed_share"] == whole["changed_share"]
+    assert alike(tmp_path / "out", tmp_path / "whole")
+    assert not (tmp_path / "out.run").exists()
+
+
+@pytest.fixture
+def fields(tmp_path):
+    made = {f"section_{k:05d}": Field.translation([8.0 * k, -3.0]) for k in range(3)}
+    frames.save(tmp_path / "fields.npz", made)
+    return tmp_path / "fields.npz"
+
+
+SHARDS = render.RenderSettings(chunk=(1, 64, 64), shard=(1, 64, 64), threads=1)
+
+
+def test_render_goes_on_with_the_shards_that_are_left(tmp_path, sections, fields, monkeypatch):
+    render.run(sections, fields, tmp_path / "whole", SHARDS)
+    calls = breaks_off(monkeypatch, render, "_block", 5)
+    with pytest.raises(KeyboardInterrupt):
+        render.run(sections, fields, tmp_path / "out", SHARDS)
+    assert len(calls) < 10
+    render.run(sections, fields, tmp_path / "out", SHARDS)
+    assert len(calls) == 27 + 1  # each of the 27 shards once, and the one that was broken off
+    assert alike(tmp_path / "out", tmp_path / "whole")
+
+
+def test_what_was_broken_off_with_other_settings_is_not_gone_on_with(
+    tmp_path, sections, fields, monkeypatch
+):
+    breaks_off(monkeypatch, render, "_block", 5)
+    with pytest.raises(KeyboardInterrupt):
+        render.run(sections, fields, tmp_path / "out", SHARDS)
+    other = SHARDS.model_copy(update={"fill_gaps": 1})
+    with pytest.raises(AlreadyExists):
+        render.run(sections, fields, tmp_path / "out", other)
+    render.run(sections, fields, tmp_path / "out", other, overwrite=True)
+    render.run(sections, fields, tmp_path / "new", other)
+    assert alike(tmp_path / "out", tmp_path / "new")
+
+
+def test_a_line_that_was_cut_off_is_not_taken_for_a_piece(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    pieces = Pieces(out, "k")
+    pieces.begin()
+    pieces.add("one", 5)
+    with open(tmp_path / "out.run" / NAME, "a") as f:
+        f.write('["two", 1')
+    again = Pieces(out, "k")
+    assert again.going_on
+    assert again.known == {"one": 5}
+    again.add("three")
+    assert Pieces(out, "k").known.keys() == {"one", "three"}
+
+
+def test_another_key_or_a_finished_output_begins_anew(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    Pieces(out, "k").begin()
+    assert not Pieces(out, "other").going_on
+    state.finish(out, {})
+    assert not Pieces(out, "k").going_on
