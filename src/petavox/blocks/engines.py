@@ -15,7 +15,7 @@ import contextlib
 import signal
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -58,6 +58,10 @@ class Engine(Protocol):
 
     def events(self, wait_s: float) -> list[Event]:
         """What came back; waits up to `wait_s` for the first."""
+        ...
+
+    def inside(self) -> list[work.Inside]:
+        """Blocks that workers are in just now, and how far they are; cheap enough to ask often."""
         ...
 
     def close(self) -> None:
@@ -107,6 +111,8 @@ class InlineEngine:
         self._events: list[Event] = []
         self._run: dict[str, Any] = {}
         self._timeout_s: float | None = None
+        self.listen: Callable[[list[work.Inside]], None] | None = None
+        """Told how far the block is, while `submit` runs it."""
 
     def begin(self, *, timeout_s: float | None, beacons: Path | None) -> list[tuple[int, str]]:
         """Make ready for one task."""
@@ -123,13 +129,17 @@ class InlineEngine:
     def submit(self, ticket: int, job: dict[str, Any]) -> None:
         """Call the function on the bundle's blocks, now."""
         with _alarm(self._timeout_s):
-            results = work.run_bundle({**job, "ticket": ticket, "run": self._run})
+            results = work.run_bundle({**job, "ticket": ticket, "run": self._run}, self.listen)
         self._events.append(Event(ticket, results))
 
     def events(self, wait_s: float) -> list[Event]:
         """What was done since the last call."""
         done, self._events = self._events, []
         return done
+
+    def inside(self) -> list[work.Inside]:
+        """None: while a block runs, nobody can ask; `listen` is told."""
+        return []
 
     def close(self) -> None:
         """Nothing to end."""

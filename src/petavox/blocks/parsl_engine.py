@@ -104,6 +104,10 @@ class ParslEngine:
             return found
         return self._look()
 
+    def inside(self) -> list[work.Inside]:
+        """Blocks that workers are in, from their beacons; none where the site has no beacons."""
+        return self._beacons.inside(set(self._flying)) if self._beacons else []
+
     def _event(self, generation: int, ticket: int, future: Future[Any]) -> Event | None:
         if generation != self._generation or ticket not in self._flying:
             return None

@@ -31,9 +31,12 @@ from petavox.blocks.plan import memory_available, require_memory
 from petavox.blocks.resume import resume
 from petavox.blocks.task import BlockTask, resolve
 from petavox.blocks.trouble import Trouble
+from petavox.blocks.work import Inside
 from petavox.progress import Progress
 
 log = logging.getLogger("petavox")
+_ASK_EVERY = 2.0  # seconds between two looks at how far the blocks under way are
+_TOLD = 3  # blocks under way that are named beside the bar
 
 
 def run(
@@ -94,6 +97,7 @@ class _Run:
         self.flying: dict[int, list[int]] = {}
         self.trouble = Trouble(self.outcome, ledger, limits)
         self.out_of_time = False
+        self.asked, self.inside = time.monotonic(), list[Inside]()
 
     def all(
         self,
@@ -125,6 +129,8 @@ class _Run:
                 self.task.name, total=self.outcome.total, unit="block", quiet=self.quiet
             ) as bar:
                 bar.resume_at(self.outcome.kept)
+                if isinstance(self.engine, InlineEngine):
+                    self.engine.listen = lambda inside: self._show(bar, inside)
                 self._loop(fresh, left, bar)
         except BaseException:
             self._close(began, "stopped")
@@ -188,7 +194,19 @@ class _Run:
                 return
             for event in self.engine.events(0.5):
                 self._take(event)
-            bar.to(self.outcome.kept + self.outcome.done, **self._facts())
+            if time.monotonic() - self.asked > _ASK_EVERY and not self.quiet:
+                self.asked = time.monotonic()
+                self.inside = self.engine.inside()
+            self._show(bar, self.inside)
+
+    def _show(self, bar: Progress, inside: Sequence[Inside]) -> None:
+        """What is done, with the shares of the blocks under way, and what these tell."""
+        facts = self._facts()
+        told = [f"{n}: {100 * share:.0f} % {words}".rstrip() for n, share, words in inside if share]
+        if told:
+            more = f" and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+            facts["in_block"] = ", ".join(told[:_TOLD]) + more
+        bar.to(self.outcome.kept + self.outcome.done + sum(s for _, s, _ in inside), **facts)
 
     def _facts(self) -> dict[str, float | str]:
         facts: dict[str, float | str] = {}
@@ -214,6 +232,7 @@ class _Run:
         numbers = self.flying.pop(event.ticket, None)
         if numbers is None:
             return
+        self.inside = [i for i in self.inside if i[0] not in numbers]
         if event.results is not None:
             for result in event.results:
                 self._finished(result)

@@ -38,6 +38,10 @@ BlockFunction = Callable[[Block, "Context"], "Counters | None"]
 S = TypeVar("S", bound=Settings)
 
 
+def _untold(_share: float, _words: str) -> None:
+    """Where nobody listens."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a block function gets besides its block.
@@ -47,6 +51,7 @@ class Context:
     device: the accelerator this worker is pinned to ("cpu", "cuda", "xpu"): always the first one
     that the process can see.
     attempt: 1 on the first try.
+    tell: says how far the block is (share 0..1, a few words); shown while the run goes on.
     """
 
     settings: Mapping[str, Any]
@@ -55,6 +60,7 @@ class Context:
     scratch: Path | None = None
     device: str = "cpu"
     attempt: int = 1
+    tell: Callable[[float, str], None] = _untold
 
     def parsed(self, model: type[S]) -> S:
         """The settings as a model; parsed once per process."""

@@ -30,6 +30,15 @@ def sleep(block: Block, context: Context) -> Counters:
     return {}
 
 
+def telling(block: Block, context: Context) -> Counters:
+    """A block that tells how far it is, in `steps` of `seconds` each."""
+    steps = int(context.settings["steps"])
+    for k in range(1, steps + 1):
+        time.sleep(float(context.settings.get("seconds", 0)))
+        context.tell(k / steps, f"{k} steps")
+    return {}
+
+
 def environment(block: Block, context: Context) -> Counters:
     """What a worker was pinned to, and whether NumPy or torch were loaded before."""
     import sys

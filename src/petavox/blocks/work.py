@@ -14,19 +14,30 @@ import platform
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+Tell = Callable[[float, str], None]
+"""How far a block is: share 0..1, and words such as "212 FOVs"; cheap, may be called often."""
+Inside = tuple[int, float, str]
+"""A block that is being worked on: number, share done 0..1, words."""
 Result = dict[str, Any]
 """Of one block: number, seconds, host, device; and counters, or error (type, message, trace)."""
 
 _RECORD = 256
+_TELL_EVERY = 1.0
+"""Seconds between two records of how far a block is."""
 _state: dict[str, Any] = {}
 
 
-def run_bundle(job: dict[str, Any]) -> list[Result]:
-    """Call the job's function on each of its blocks; errors of a block are results, not raised."""
+def run_bundle(
+    job: dict[str, Any], listen: Callable[[list[Inside]], None] | None = None
+) -> list[Result]:
+    """Call the job's function on each of its blocks; errors of a block are results, not raised.
+
+    listen: told now and then how far the block is, where the driver is this process.
+    """
     run = job["run"]
     _prepare(run)
     # only now: these may import NumPy, and the function's module torch
@@ -51,6 +62,7 @@ def run_bundle(job: dict[str, Any]) -> list[Result]:
                 scratch=_state["scratch"],
                 device=_state["device"],
                 attempt=attempt,
+                tell=_teller(job["ticket"], number, listen),
             )
             counters = resolve(job["function"])(grid[number], context)
             result["counters"] = _plain(counters or {})
@@ -123,6 +135,24 @@ def _say(line: str) -> None:
             return
 
 
+def _teller(ticket: int, number: int, listen: Callable[[list[Inside]], None] | None) -> Tell:
+    """What a block function calls to say how far it is; keeps one word a second."""
+    began, last = f"{time.time():.3f}", time.monotonic()
+
+    def tell(share: float, words: str = "") -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < _TELL_EVERY:
+            return
+        last = now
+        share = min(max(share, 0.0), 1.0)
+        _say(f"running {ticket} {number} {began} {share:.4f} {words[:120]}")
+        if listen is not None:
+            listen([(number, share, words)])
+
+    return tell
+
+
 def _arm(timeout_s: float | None) -> None:
     """End the process, with a traceback in the beacon's folder, if the block takes too long.
 
@@ -158,15 +188,28 @@ class Beacons:
 
     def all(self) -> list[tuple[Path, str, int, int]]:
         """(file, state, ticket, block) of every worker that ever spoke."""
-        found: list[tuple[Path, str, int, int]] = []
+        return [(path, state, ticket, number) for path, state, ticket, number, _ in self._read()]
+
+    def inside(self, tickets: set[int]) -> list[Inside]:
+        """The blocks of these bundles that workers are in, and how far they are."""
+        found = []
+        for _, state, ticket, number, rest in self._read():
+            if state == "running" and ticket in tickets:
+                share, _, words = rest.partition(" ")
+                found.append((number, float(share or 0), words))
+        return sorted(found)
+
+    def _read(self) -> list[tuple[Path, str, int, int, str]]:
+        """(file, state, ticket, block, what the block told) of every worker that ever spoke."""
+        found: list[tuple[Path, str, int, int, str]] = []
         if not self.folder.is_dir():
             return found
         for path in self.folder.iterdir():
             if path.suffix == ".trace":
                 continue
             try:
-                state, ticket, number, _ = path.read_text().split()
-                found.append((path, state, int(ticket), int(number)))
+                state, ticket, number, _, *rest = path.read_text().split(maxsplit=4)
+                found.append((path, state, int(ticket), int(number), "".join(rest).strip()))
             except (OSError, ValueError):
                 continue
         return found

@@ -91,6 +91,15 @@ class LockStep:
                 here = Box.of_shape(home.canvas.shape).slices()
                 home.canvas.segmentation[...] = self.maps.labels[k][here].cpu().numpy()
 
+    def settled(self) -> float:
+        """Share of all seeds that will start nothing any more: tried, or inside an object."""
+        done = 0
+        for k, home in enumerate(self.homes):
+            inside = self.maps.labels[k][home.seeds.unbind(1)] != 0
+            inside[: home.canvas.next_seed] = True
+            done += int(inside.sum())
+        return done / max(sum(len(home.seeds) for home in self.homes), 1)
+
     def round_at(self, point: Zyx) -> None:
         """One round with every lane fresh at `point`: for measuring, on canvases made for it."""
         with torch.inference_mode():

@@ -252,33 +252,36 @@ def _flooded(
     context: Context,
 ) -> list[_Found]:
     from petavox.ffn.batched import LockStep
-    from petavox.ffn.flood import flood, prepared
+    from petavox.ffn.flood import prepared
+    from petavox.stages.flood_steps import Steps
     from petavox.stages.restrictions import restrictions
 
     reads, plain = context.reads, settings.lanes == 1 and settings.together == LaneSettings()
     canvases, predict = [], None
+    steps = Steps(context.tell, len(blocks))
     for raw, block in zip(raws, blocks, strict=True):
         predict = _predictor(reads["model"], context.device, settings.precision, raw)
-        canvases.append(
-            (flood if plain else prepared)(
-                raw,
-                predict,
-                predict.spec,
-                voxel_size=tuple(image.voxel_size),
-                settings=settings.flood,
-                seeds=settings.seeds,
-                restrictor=restrictions(
-                    block.read,
-                    image,
-                    mask=reads.get("mask"),
-                    seed_mask=reads.get("seed_mask"),
-                    shift=(reads["shift_y"], reads["shift_x"]) if "shift_y" in reads else None,
-                    shift_threshold=settings.shift_threshold,
-                ),
-            )
+        canvas = prepared(
+            raw,
+            predict,
+            predict.spec,
+            voxel_size=tuple(image.voxel_size),
+            settings=settings.flood,
+            seeds=settings.seeds,
+            restrictor=restrictions(
+                block.read,
+                image,
+                mask=reads.get("mask"),
+                seed_mask=reads.get("seed_mask"),
+                shift=(reads["shift_y"], reads["shift_x"]) if "shift_y" in reads else None,
+                shift_threshold=settings.shift_threshold,
+            ),
         )
+        canvases.append(canvas)
+        if plain:
+            canvas.segment_all(steps)
     if predict is not None and not plain:
-        LockStep(canvases, predict, settings.together).run()
+        LockStep(canvases, predict, settings.together).run(steps.together)
     return [
         _Found(
             np.maximum(canvas.segmentation, 0).astype(np.uint32),
