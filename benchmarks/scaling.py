@@ -1,12 +1,14 @@
 """How time and memory of each stage grow with the work: x1, x2, x4, x8.
 
-    python -m benchmarks.scaling [--stages phantom score ...] [--small]
+    python -m benchmarks.scaling [--stages phantom score ...] [--sizes 4] [--seconds 600]
 
-What it is: the commands of petavox on boxes of one, two, four and eight times the voxels, each in a
-process of its own. Processor seconds are fitted by a power of the work; `exponent_last` is that of
-the last doubling alone, where what is constant counts least. n log n on these sizes is about 1.06,
-so a stage whose last doubling is above 1.25 is listed under `worse_than_n_log_n`. Memory is the
-peak of the process, what importing takes included.
+What it is: the commands of petavox (benchmarks.scaling_stages) on one, two, four and eight times
+the work, each in a process of its own; a line for each stage, and docs/images/scaling.png.
+Processor seconds are fitted by a power of the work; `exponent_last` is that of the last doubling
+alone, where what is constant counts least. n log n on these sizes is about 1.06, and figures of
+small work scatter, so a stage whose last doubling is above 1.25 is called `worse_than_n_log_n`.
+Memory is the peak of the process, what importing takes (`before_mb`) included. Stages that do not
+begin within `--seconds` are told, not run.
 What it is not: the scale of petavoxels (benchmarks.scale projects that).
 """
 
@@ -21,109 +23,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import data_folder, emit
-from petavox.ffn.shipped import MODEL
-from petavox.space import Box
+from benchmarks.common import RESULTS, emit
+from benchmarks.scaling_stages import STAGES, Commands
 
 FACTORS = ((1, 1, 1), (1, 1, 2), (1, 2, 2), (2, 2, 2))
 WORST = 1.25
-Commands = list[list[str]]
-"""petavox commands as words; the last one is measured, the others prepare it."""
-
-
-def _box(start: tuple[int, int, int], side: tuple[int, int, int], factor: tuple[int, ...]) -> str:
-    shape = [s * f for s, f in zip(side, factor, strict=True)]
-    return str(Box.of_shape(shape, start))
-
-
-def phantom(f: tuple[int, ...], room: Path) -> Commands:
-    """Synthetic tissue."""
-    shape = [str(s * k) for s, k in zip((48, 64, 64), f, strict=True)]
-    return [["phantom", str(room / "p"), "--shape", *shape]]
-
-
-def copy(f: tuple[int, ...], room: Path) -> Commands:
-    """Import into OME-Zarr with its pyramid."""
-    source = f"{data_folder()}/cloudvolume_seg/seg_16_16_40.h5/labels"
-    return [["import", source, str(room / "v"), "--box", _box((0, 0, 0), (128, 256, 256), f)]]
-
-
-def segment(f: tuple[int, ...], room: Path) -> Commands:
-    """One flood, with the shipped network."""
-    source = f"{data_folder()}/fib25/validation_sample_z0-200.h5/raw"
-    box = _box((40, 100, 100), (32, 40, 40), f)
-    return [["segment", source, str(room / "s"), "--model", str(MODEL), "--box", box,
-             "--precision", "bf16"]]  # fmt: skip
-
-
-def _blocks(f: tuple[int, ...], room: Path) -> list[str]:
-    settings = room / "components.yaml"
-    settings.write_text(f"method: components\nbox: '{_box((0, 0, 0), (128, 128, 128), f)}'\n")
-    source = f"{data_folder()}/cloudvolume_seg/seg_16_16_40.h5/labels"
-    return ["segment", source, str(room / "b"), "--model", str(MODEL), "--settings", str(settings),
-            "--blocks", "64", "64", "64", "--context", "16", "16", "16"]  # fmt: skip
-
-
-def segment_blocks(f: tuple[int, ...], room: Path) -> Commands:
-    """Connected components in overlapping blocks: what blocks cost without a network."""
-    return [_blocks(f, room)]
-
-
-def reconcile(f: tuple[int, ...], room: Path) -> Commands:
-    """Those blocks joined."""
-    return [_blocks(f, room), ["reconcile", str(room / "b"), str(room / "r")]]
-
-
-def mesh(f: tuple[int, ...], room: Path) -> Commands:
-    """Meshes of a cortex segmentation."""
-    source = f"{data_folder()}/cloudvolume_seg/seg_16_16_40.h5/labels"
-    return [["mesh", source, str(room / "m"), "--box", _box((100, 100, 100), (64, 96, 96), f)]]
-
-
-def skeletonize(f: tuple[int, ...], room: Path) -> Commands:
-    """Skeletons of a cortex segmentation."""
-    source = f"{data_folder()}/cloudvolume_seg/seg_16_16_40.h5/labels"
-    box = _box((100, 100, 100), (64, 96, 96), f)
-    return [["skeletonize", source, str(room / "k"), "--box", box]]
-
-
-def score(f: tuple[int, ...], room: Path) -> Commands:
-    """VI, adapted Rand and what belongs to them."""
-    fib = f"{data_folder()}/fib25"
-    result, truth = f"{fib}/reference_result.h5/segmentation", f"{fib}/training_sample2.h5/labels"
-    return [["score", result, truth, "--box", _box((0, 0, 0), (120, 120, 120), f)]]  # fmt: skip
-
-
-def consensus(f: tuple[int, ...], room: Path) -> Commands:
-    """The consensus of two segmentations."""
-    fib, box = f"{data_folder()}/fib25", _box((0, 0, 0), (120, 120, 120), f)
-    sources = (f"{fib}/reference_result.h5/segmentation", f"{fib}/training_sample2.h5/supervoxels")
-    copies = [str(room / "a"), str(room / "b")]
-    made = [
-        ["import", source, copy, "--box", box, "--kind", "labels", "--dtype", "uint64",
-         "--no-pyramid"]
-        for source, copy in zip(sources, copies, strict=True)
-    ]  # fmt: skip
-    return [*made, ["consensus", *copies, str(room / "c")]]
-
-
-STAGES: dict[str, Callable[[tuple[int, ...], Path], Commands]] = {
-    "phantom": phantom,
-    "import": copy,
-    "segment": segment,
-    "segment-blocks": segment_blocks,
-    "reconcile": reconcile,
-    "consensus": consensus,
-    "score": score,
-    "mesh": mesh,
-    "skeletonize": skeletonize,
-}
+PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "scaling.png"
 
 
 def do(commands: Commands) -> dict[str, float]:
@@ -132,12 +42,12 @@ def do(commands: Commands) -> dict[str, float]:
 
     from petavox.cli.app import COMMANDS, app
 
-    began = cpu = 0.0
+    began = cpu = before = 0.0
     for words in commands:
         # what importing takes is not the stage's
         importlib.import_module(f"petavox.cli.{COMMANDS[words[0]][0]}")
         if words is commands[-1]:
-            began, cpu = time.perf_counter(), _cpu()
+            began, cpu, before = time.perf_counter(), _cpu(), _peak()
         done = CliRunner().invoke(app, words)
         if done.exit_code:
             raise SystemExit(f"petavox {' '.join(words)}: {done.output[-300:]} {done.exception!r}")
@@ -145,6 +55,7 @@ def do(commands: Commands) -> dict[str, float]:
         "seconds": round(time.perf_counter() - began, 2),
         "cpu_seconds": round(_cpu() - cpu, 2),
         "peak_mb": round(_peak() / 1024),
+        "before_mb": round(before / 1024),
     }
 
 
@@ -169,6 +80,23 @@ def slope(work: list[int], cost: list[float]) -> float:
     return float(np.polyfit(np.log(work), np.log(np.maximum(cost, 1e-3)), 1)[0])
 
 
+def fitted(work: list[int], rows: list[dict[str, float]]) -> dict[str, Any]:
+    """A stage's figures from those of each size."""
+    cpu, memory = [r["cpu_seconds"] for r in rows], [r["peak_mb"] for r in rows]
+    last = round(slope(work[-2:], cpu[-2:]), 2)
+    return {
+        "work": work,
+        "cpu_seconds": cpu,
+        "wall_seconds": [r["seconds"] for r in rows],
+        "peak_mb": memory,
+        "before_mb": rows[0]["before_mb"],
+        "exponent": round(slope(work, cpu), 2),
+        "exponent_last": last,
+        "memory_exponent": round(slope(work, memory), 2),
+        "worse_than_n_log_n": last > WORST,
+    }
+
+
 def curve(name: str, sizes: int) -> dict[str, Any]:
     """A stage at each size."""
     rows = []
@@ -183,36 +111,67 @@ def curve(name: str, sizes: int) -> dict[str, Any]:
             if done.returncode:
                 return {"not_measured": (done.stderr.strip() or "died").splitlines()[-1][:300]}
             rows.append(json.loads(done.stdout.strip().splitlines()[-1]))
-    work = [math.prod(f) for f in FACTORS[:sizes]]
-    cpu, memory = [r["cpu_seconds"] for r in rows], [r["peak_mb"] for r in rows]
-    return {
-        "cpu_seconds": cpu,
-        "seconds": [r["seconds"] for r in rows],
-        "peak_mb": memory,
-        "exponent": round(slope(work, cpu), 2),
-        "exponent_last": round(slope(work[-2:], cpu[-2:]), 2),
-        "memory_exponent": round(slope(work, memory), 2),
-    }
+    return fitted([math.prod(f) for f in FACTORS[:sizes]], rows)
+
+
+def newest() -> dict[str, dict[str, Any]]:
+    """The newest curve of each stage that has one."""
+    file = RESULTS / "scaling.jsonl"
+    lines = map(json.loads, file.read_text().splitlines()) if file.exists() else ()
+    return {x["stage"]: x for x in lines if "cpu_seconds" in x}
+
+
+def draw(curves: dict[str, dict[str, Any]], picture: Path = PICTURE) -> None:
+    """Processor seconds and memory of each stage, both axes doubling."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    drawn, (time_, memory) = pyplot.subplots(1, 2, figsize=(11, 5))
+    colours = pyplot.get_cmap("tab20")
+    for i, (name, c) in enumerate(sorted(curves.items())):
+        style = {"marker": "o", "markersize": 3, "linewidth": 1, "color": colours(i % 20)}
+        seconds = np.array(c["cpu_seconds"])
+        label = f"{name} {c['exponent_last']:.2f}" + (" !" if c["worse_than_n_log_n"] else "")
+        time_.plot(c["work"], seconds / seconds[0], label=label, **style)
+        memory.plot(c["work"], c["peak_mb"], **style)
+    work = np.array([1, 2, 4, 8])
+    time_.plot(work, work, color="black", linewidth=1, linestyle="--", label="n")
+    time_.plot(work, work**WORST, color="black", linewidth=1, linestyle=":", label=f"n^{WORST}")
+    time_.set_ylabel("processor time over that of the smallest work")
+    memory.set_ylabel("peak memory, MB")
+    for axis in (time_, memory):
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log", base=2)
+        axis.set_xticks(work, [f"x{n}" for n in work])
+        axis.set_xlabel("work")
+        axis.grid(alpha=0.3)
+    time_.legend(fontsize=6, ncols=2)
+    drawn.tight_layout()
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    drawn.savefig(picture, dpi=90, metadata={"Software": None})
+    pyplot.close(drawn)
 
 
 def main() -> None:
-    """Measure, print one line of JSON."""
+    """Measure, print one line of JSON for each stage, draw."""
     options = argparse.ArgumentParser(description="Time and memory against the work.")
     options.add_argument("--stages", nargs="*", default=list(STAGES), choices=STAGES)
     options.add_argument("--sizes", type=int, default=4, choices=[2, 3, 4])
+    options.add_argument("--seconds", type=float, default=600, help="no stage begins after these")
     options.add_argument("--do", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.do:
         print(json.dumps(do(json.loads(given.do))))
         return
-    found = {name: curve(name, given.sizes) for name in given.stages}
-    emit(
-        "scaling",
-        work=[math.prod(f) for f in FACTORS[: given.sizes]],
-        **found,
-        worse_than_n_log_n=[k for k, v in found.items() if v.get("exponent_last", 0) > WORST],
-        load=round(os.getloadavg()[0], 1),
-    )
+    began = time.monotonic()
+    for name in given.stages:
+        late = time.monotonic() - began > given.seconds
+        found = {"not_measured": "out of time"} if late else curve(name, given.sizes)
+        emit("scaling", stage=name, **found, load=round(os.getloadavg()[0], 1))
+    if curves := newest():
+        draw(curves)
 
 
 if __name__ == "__main__":
