@@ -21,7 +21,7 @@ def export(
     target: Annotated[
         str, typer.Argument(metavar="DST", help="file.h5/NAME, or the folder to make.")
     ],
-    format: Annotated[str, typer.Option(help="hdf5, tiff, precomputed or ome-zarr.")],
+    format: Annotated[str, typer.Option(help="hdf5, tiff, precomputed, ome-zarr or webknossos.")],
     voxel_size: Annotated[
         tuple[float, float, float] | None,
         typer.Option(help="Voxel size in nm, z y x; needed where the source does not say it."),

@@ -26,8 +26,9 @@ from petavox.volume.formats.facts import DTYPES
 from petavox.volume.formats.ome_zarr import fitted
 from petavox.volume.opening import WRITERS, begin, create, finish, make_room
 from petavox.volume.volume import Kind, Volume
+from petavox.volume.webknossos import export_layer
 
-EXPORTS = (*WRITERS, "hdf5", "tiff")
+EXPORTS = (*WRITERS, "hdf5", "tiff", "webknossos")
 """Formats that `export_volume` writes."""
 
 
@@ -161,7 +162,7 @@ def export_volume(
 
     hdf5: `file.h5` or `file.h5/name` (name: image or labels by default).  tiff: a folder with one
     file a section, 00000.tif on; a stack keeps neither voxel size nor offset, they go into the
-    provenance beside it.
+    provenance beside it.  webknossos: DATASET/LAYER, see petavox.volume.webknossos.
     """
     if format in WRITERS:
         return import_volume(
@@ -175,7 +176,7 @@ def export_volume(
     _apart(source.path, path)
     if places.is_url(path):
         raise BadInput(f"{path}: {format} is written to files only, not to URLs.")
-    write = _export_hdf5 if format == "hdf5" else _export_tiff
+    write = {"hdf5": _export_hdf5, "tiff": _export_tiff, "webknossos": export_layer}[format]
     written, counters = write(source, path, box, typ, memory_mb, overwrite, quiet)
     seconds = round(time.monotonic() - started, 3)
     out = {
