@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from petavox.stages.stitch import shares_an_edge
+from petavox.stages.stitch_work import shares_an_edge
 
 STAGE = np.array([[0, 0], [0, 90], [90, 0], [92, 91], [0, 300]], float)
 SHAPES = np.full((5, 2), 100)

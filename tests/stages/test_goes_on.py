@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import petavox as pv
 from petavox import volume
@@ -11,7 +12,7 @@ from petavox.align import frames
 from petavox.align.frames import Field
 from petavox.errors import AlreadyExists, NotComplete
 from petavox.space import Box
-from petavox.stages import contrast, render
+from petavox.stages import contrast, render, stitch, stitch_work
 from petavox.stages.pieces import NAME, Pieces
 from petavox.volume import opening, state
 
@@ -123,3 +124,66 @@ def test_another_key_or_a_finished_output_begins_anew(tmp_path):
     assert not Pieces(out, "other").going_on
     state.finish(out, {})
     assert not Pieces(out, "k").going_on
+
+
+@pytest.fixture
+def table(tmp_path, rng):
+    lines = ["file,section,x_nm,y_nm"]
+    tissue = rng.integers(40, 200, (3, 96, 180)).astype(np.uint8)
+    for k in range(3):
+        for i, x in enumerate((0, 80)):
+            Image.fromarray(tissue[k, :, x : x + 100]).save(tmp_path / f"k{k}t{i}.png")
+            lines.append(f"k{k}t{i}.png,{k},{4.0 * x},0")
+    (tmp_path / "tiles.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "tiles.csv"
+
+
+TILES = stitch.StitchStageSettings(pixel_nm=4.0, threads=1, pyramid=False)
+
+
+def same_sections(one, other) -> bool:
+    return alike(one / "sections", other / "sections") and all(
+        (one / "transforms" / f.name).read_bytes() == f.read_bytes()
+        for f in (other / "transforms").iterdir()
+    )
+
+
+def test_stitch_goes_on_with_the_sections_that_are_left_to_measure(table, tmp_path, monkeypatch):
+    stitch.run(table, tmp_path / "whole", TILES)
+    calls = breaks_off(monkeypatch, stitch_work.mosaic, "measure", 3)
+    with pytest.raises(KeyboardInterrupt):
+        stitch.run(table, tmp_path / "out", TILES)
+    stitch.run(table, tmp_path / "out", TILES)
+    assert len(calls) == 4  # three sections, one of them twice
+    assert same_sections(tmp_path / "out", tmp_path / "whole")
+    assert (tmp_path / "out" / "seams.csv").read_text() == (
+        tmp_path / "whole" / "seams.csv"
+    ).read_text()
+    assert not (tmp_path / "out.run").exists()
+
+
+def test_stitch_goes_on_with_the_sections_that_are_left_to_render(table, tmp_path, monkeypatch):
+    stitch.run(table, tmp_path / "whole", TILES)
+    calls = breaks_off(monkeypatch, stitch_work.blend, "prepare", 3)
+    with pytest.raises(KeyboardInterrupt):
+        stitch.run(table, tmp_path / "out", TILES)
+    with pytest.raises(NotComplete):
+        pv.open(tmp_path / "out" / "sections")
+    stitch.run(table, tmp_path / "out", TILES)
+    assert len(calls) == 4
+    assert same_sections(tmp_path / "out", tmp_path / "whole")
+
+
+def test_a_tile_that_was_replaced_meanwhile_is_measured_again_and_no_other(
+    table, tmp_path, monkeypatch
+):
+    breaks_off(monkeypatch, stitch_work.blend, "prepare", 3)
+    with pytest.raises(KeyboardInterrupt):
+        stitch.run(table, tmp_path / "out", TILES)
+    new = np.asarray(Image.open(tmp_path / "k1t0.png"))[::-1]
+    Image.fromarray(new).save(tmp_path / "k1t0.png")
+    calls = breaks_off(monkeypatch, stitch_work.mosaic, "measure", 0)
+    stitch.run(table, tmp_path / "out", TILES, overwrite=True)
+    assert len(calls) == 1
+    stitch.run(table, tmp_path / "whole", TILES)
+    assert same_sections(tmp_path / "out", tmp_path / "whole")

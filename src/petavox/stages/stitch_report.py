@@ -18,7 +18,7 @@ from petavox import provenance
 from petavox.align.seam_blocks import overlap_correlation
 
 if TYPE_CHECKING:
-    from petavox.stages.stitch import Work
+    from petavox.stages.stitch_work import Work
 
 log = logging.getLogger("petavox")
 
@@ -72,14 +72,15 @@ def write_report(place: Path, work: Work) -> dict[str, Any]:
     write_csv(place / "failures.csv", listed, ["section", "file", "cause"])
     values = np.array([r["residual_px"] for r in rows if r["matched"]], float)
     seen = np.array([r["correlation"] for r in rows if r["matched"]], float)
+    values, seen = values[np.isfinite(values)], seen[np.isfinite(seen)]
     return {
         "sections": len(work.mosaics),
         "tiles": sum(len(m.fields) for m in work.mosaics.values()),
         "lost": [f"{what['section']}: {what['cause']}" for what in lost],
         "seams": len(rows),
         "seams_failed": len(worst),
-        "seam_residual_px": round(float(np.nanmean(values)), 4) if len(values) else None,
-        "seam_correlation": round(float(np.nanmean(seen)), 4) if len(seen) else None,
+        "seam_residual_px": round(float(values.mean()), 4) if len(values) else None,
+        "seam_correlation": round(float(seen.mean()), 4) if len(seen) else None,
         "cycle_px": round(float(np.mean([m.cycle_px for m in work.mosaics.values()])), 4),
     }
 
