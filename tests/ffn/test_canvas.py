@@ -215,6 +215,26 @@ def test_probability_is_kept_where_asked():
     assert canvas.probability.max() >= 254
 
 
+def test_a_step_given_to_the_flood_is_that_of_a_model_made_for_it():
+    image = 128 + 64 * cells()
+    spec = brightness_spec()
+    longer = [d + 1 for d in spec.deltas]
+    made = spec.model_copy(update={"deltas": tuple(longer)})
+    settings = FloodSettings(min_segment_size=10, deltas=longer)
+    points = np.array([(12, 14, 8), (12, 14, 32)])
+    how = {"voxel_size": (1, 1, 1), "seeds": SeedSettings(policy="points"), "points": points}
+    given = flood(image, brightness, spec, settings=settings, **how)
+    model = flood(image, brightness, made, settings=FloodSettings(min_segment_size=10), **how)
+    own = flood(image, brightness, spec, settings=FloodSettings(min_segment_size=10), **how)
+    assert np.array_equal(given.segmentation, model.segmentation)
+    assert given.counters["fovs"] == model.counters["fovs"] < own.counters["fovs"]
+
+
+def test_a_step_beyond_the_view_is_refused():
+    with pytest.raises(BadInput, match=r"flood\.deltas"):
+        canvas_of(cells(), FloodSettings(deltas=(40, 2, 2)))
+
+
 def test_an_image_smaller_than_the_view_is_refused():
     with pytest.raises(BadInput, match="smaller than the network's field of view"):
         canvas_of(np.ones((8, 28, 40), np.float32))

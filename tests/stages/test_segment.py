@@ -448,6 +448,7 @@ BAD = {
     "an unknown seed policy": (options("--seeds", "magic"), "magic"),
     "points without a file": (options("--seeds", "points"), "points"),
     "a points file that is none": (options("--points", "HERE/s.yaml"), "z,y,x"),
+    "a step beyond the view": (options("--deltas", 8, 8, 9), "deltas along"),
     "no mask": (options("--mask", "HERE/none.zarr"), "none.zarr"),
     "earlier of finer voxels": (finer_earlier, "coarser ones by whole factors"),
     "no earlier labels": (options("--earlier", "HERE/none.zarr"), "none.zarr"),

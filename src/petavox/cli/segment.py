@@ -44,6 +44,10 @@ def segment(
         str | None, typer.Option(help="origins.json or CSV of z,y,x, for --seeds points.")
     ] = None,
     reverse: Annotated[bool, typer.Option(help="Try the seeds from last to first.")] = False,
+    deltas: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(help="Step of the field of view, z y x voxels; longer is faster [model's]."),
+    ] = None,
     earlier: Annotated[
         str | None, typer.Option(help="Labels of an earlier pass: obstacles, ids kept.")
     ] = None,
@@ -90,7 +94,13 @@ def segment(
     if points is not None and seeds is None:
         seeds = "points"
     order |= ({"policy": seeds} if seeds else {}) | ({"reverse": True} if reverse else {})
-    given: dict[str, Any] = {"box": box, "precision": precision, "seeds": order or None}
+    how_flooded = dict(values.get("flood") or {}) | ({"deltas": deltas} if deltas else {})
+    given: dict[str, Any] = {
+        "box": box,
+        "precision": precision,
+        "seeds": order or None,
+        "flood": how_flooded or None,
+    }
     values |= {k: v for k, v in given.items() if v is not None}
     if blocks is None:
         from petavox.stages.segment import SegmentSettings, segment

@@ -52,6 +52,7 @@ class Canvas:
         restrictor: Restrictor | None = None,
     ) -> None:
         settings = settings or FloodSettings()
+        spec = spec.stepping(settings.deltas)
         shape = zyx(image.shape, "image shape")
         if any(n < f for n, f in zip(shape, spec.fov, strict=True)):
             raise BadInput(

@@ -26,6 +26,9 @@ class FloodSettings(Settings):
     segment_threshold: float | None = Field(None, gt=0, lt=1)
     seed_pad: float | None = Field(None, gt=0, lt=1)
     seed_init: float | None = Field(None, gt=0, lt=1)
+    deltas: ZyxSetting | None = None
+    """Step of the field of view, voxels zyx. A longer one than the network was trained with needs
+    fewer steps, with less overlap between them."""
     disco_threshold: float = Field(0.0, lt=1)
     """Share of a field of view above the move threshold from which voxels once below 0.5 stay
     there; negative: never."""

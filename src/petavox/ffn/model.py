@@ -24,7 +24,8 @@ from torch import Tensor
 from petavox.errors import BadInput
 from petavox.ffn.network import ConvStack, Norm
 from petavox.provenance import file_digest, write_atomically
-from petavox.settings import Settings, ZyxSetting, sentence
+from petavox.settings import Settings, ZyxSetting, parse, sentence
+from petavox.space import Zyx
 
 FORMAT = "petavox-ffn-1"
 
@@ -64,6 +65,12 @@ class ModelSpec(Settings):
         if max(self.deltas) == 0:
             raise ValueError("deltas are all 0: the field of view could never move")
         return self
+
+    def stepping(self, deltas: Zyx | None) -> ModelSpec:
+        """The same with another step; None: its own. Raises BadInput if it cannot be."""
+        if deltas is None:
+            return self
+        return parse(ModelSpec, self.model_dump() | {"deltas": deltas}, "flood.deltas")
 
     @property
     def margin(self) -> tuple[int, int, int]:

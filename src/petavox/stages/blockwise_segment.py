@@ -117,7 +117,7 @@ class BlockwiseSegment(Stage):
 
         if "model" not in self.reads:
             raise BadInput("method flood needs a model; give --model.")
-        spec = load_spec(self.reads["model"])
+        spec = load_spec(self.reads["model"]).stepping(self.settings.flood.deltas)
         reach = spec.margin
         if any(c < r for c, r in zip(grid.context, reach, strict=True)):
             raise BadInput(

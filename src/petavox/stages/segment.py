@@ -92,6 +92,7 @@ def segment(
     if out.exists() and not overwrite:
         raise AlreadyExists(f"{out} is there already; choose another name, or pass --overwrite.")
     loaded = load_model(model)
+    loaded.spec.stepping(settings.flood.deltas)
     device = device_of(settings.device)
     volume = open_volume(image, voxel_size=voxel_size)
     box = _box(volume, settings.box, loaded)
