@@ -95,7 +95,7 @@ def test_files_that_are_no_model_are_refused(tmp_path):
     with pytest.raises(BadInput, match="not a whole petavox model"):
         load_model(path)
     save_model(path, SMALL, {"first": torch.zeros(3)})
-    with pytest.raises(BadInput, match="do not fit"):
+    with pytest.raises(BadInput, match="lacks the weights"):
         load_model(path)
     weights = small().network.state_dict()
     weights["last.bias"][0] = torch.nan

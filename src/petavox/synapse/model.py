@@ -1,26 +1,21 @@
 """Model files of synapse networks: weights with the geometry and classes they were trained for.
 
-What it is: the spec of a network, and reading and writing of one safetensors file whose header
-holds the spec and the provenance as JSON. What it is not: the layers (petavox.synapse.network).
+What it is: the spec of a network, and its model file. What it is not: the layers
+(petavox.synapse.network), or how model files are read and written (petavox.learn.model_file).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from pydantic import Field, ValidationError, model_validator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from petavox.errors import BadInput
-from petavox.provenance import file_digest, write_atomically
-from petavox.settings import NmSetting, Settings, ZyxSetting, sentence
+from petavox.learn.model_file import ModelFormat
+from petavox.settings import NmSetting, Settings, ZyxSetting
 from petavox.space import Zyx
 from petavox.synapse import network
 
@@ -94,59 +89,25 @@ class SynapseModel:
     digest: str = ""
 
 
+_FILE = ModelFormat(
+    FORMAT,
+    SynapseSpec,
+    SynapseSpec.fresh,
+    what="synapses",
+    fix="train one by `petavox train` with `kind: synapses`",
+)
+
+
 def save_model(path: str | Path, spec: SynapseSpec, weights: Mapping[str, Tensor]) -> None:
     """Write a model file, atomically."""
-    header = {"format": FORMAT, "spec": spec.model_dump_json()}
-    tensors = {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in weights.items()}
-    try:
-        write_atomically(path, save(tensors, metadata=header))
-    except OSError as e:
-        raise BadInput(f"cannot write the model {path}: {e.strerror}.") from None
+    _FILE.write(path, spec, weights)
 
 
 def load_spec(path: str | Path) -> SynapseSpec:
     """The spec of a model file, without its weights."""
-    with _opened(path) as f:
-        return _spec(f.metadata() or {}, path)
+    return _FILE.read_spec(path)
 
 
 def load_model(path: str | Path) -> SynapseModel:
     """Read a model file. Raises BadInput if it is not one, or is truncated or inconsistent."""
-    with _opened(path) as f:
-        spec = _spec(f.metadata() or {}, path)
-        weights = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (not a dict)
-    net = spec.fresh()
-    expected = net.state_dict()
-    if set(weights) != set(expected) or any(
-        weights[k].shape != v.shape for k, v in expected.items()
-    ):
-        raise BadInput(
-            f"model {path}: its weights do not fit the levels its header describes; the file is "
-            "damaged, export it again."
-        )
-    if not all(torch.isfinite(w).all() for w in weights.values()):
-        raise BadInput(f"model {path}: its weights hold NaN or infinity.")
-    net.load_state_dict(weights)
-    return SynapseModel(spec, net.eval().requires_grad_(False), file_digest(path))
-
-
-def _opened(path: str | Path) -> Any:
-    if not Path(path).is_file():
-        raise BadInput(f"there is no model file {path}.")
-    try:
-        return safe_open(str(path), framework="pt", device="cpu")
-    except (SafetensorError, OSError) as e:
-        raise BadInput(f"{path} is not a whole petavox model ({e}).") from None
-
-
-def _spec(header: Mapping[str, str], path: str | Path) -> SynapseSpec:
-    if header.get("format") != FORMAT:
-        raise BadInput(
-            f"{path} is no synapse model (format {header.get('format')!r}, expected {FORMAT!r}); "
-            "train one by `petavox train` with `kind: synapses`."
-        )
-    try:
-        return SynapseSpec.model_validate(json.loads(header["spec"]))
-    except (KeyError, ValueError) as e:
-        said = sentence(e, str(path), SynapseSpec) if isinstance(e, ValidationError) else str(e)
-        raise BadInput(f"the header of model {path} is not valid: {said}") from None
+    return SynapseModel(*_FILE.read(path))
