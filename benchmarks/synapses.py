@@ -6,10 +6,10 @@
 
 phantom: tissue of a seed that the shipped model has not learned from (77), made here unless FOLDER
 holds it (`petavox phantom FOLDER --shape 160 320 320 --voxel-size 10 10 10 --seed 77
---synapse-density 0.3`). Partners are assigned in the true segmentation, or in the one given; then
-its objects carry the name of the true object that most of their voxels lie in. Detection: centres
-one to one, at most 200 nm apart; what is not matched and lies within 125 nm of the box's faces does
-not count.
+--synapse-density 0.3`); FOLDER may hold other tissue, and the line says which it was. Partners are
+assigned in the true segmentation, or in the one given; then its objects carry the name of the true
+object that most of their voxels lie in. Detection: centres one to one, at most 200 nm apart; what
+is not matched and lies within 125 nm of the box's faces does not count.
 
 real: vnc_sstem/stack1, sections 12 to 19, with a model of recipes/synapses_vnc.yaml, which has
 learned from sections 0 to 11. A synapse is a component (26 neighbours) of the annotated mask, and
@@ -20,6 +20,7 @@ as many as possible. Components under MIN_NM3 do not count, on either side.
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -256,8 +257,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = given.tissue or Path(folder) / "tissue"
         found = on_phantom(place, given.model, given.segmentation, given.picture)
+        made = json.loads((place / "phantom.json").read_text())["settings"]
     on = "its own segmentation" if given.segmentation else "the true segmentation"
-    emit("synapses", data=f"phantom {PHANTOM.seed}, partners in {on}", steps=steps, **found)
+    tissue = f"phantom {made['seed']}, {' x '.join(map(str, made['shape']))} voxels"
+    emit("synapses", data=f"{tissue}, partners in {on}", steps=steps, **found)
 
 
 if __name__ == "__main__":
