@@ -15,6 +15,7 @@ What it is not: the scale of petavoxels (benchmarks.scale projects that).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import math
@@ -29,34 +30,45 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import RESULTS, emit
-from benchmarks.scaling_stages import STAGES, Commands
+from benchmarks.scaling_stages import CHAINS, Commands
 
 FACTORS = ((1, 1, 1), (1, 1, 2), (1, 2, 2), (2, 2, 2))
 WORST = 1.25
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "scaling.png"
 
 
-def do(commands: Commands) -> dict[str, float]:
-    """Run commands in this process; figures of the last."""
+MODULES = {"import": "volume.transfer", "export": "volume.transfer", "train": "ffn.trainer"}
+"""Where a command's work is, if not in the stage of its name."""
+
+
+def do(commands: Commands, measured: int) -> list[dict[str, float]]:
+    """Run commands in this process; figures of the last `measured`."""
     from typer.testing import CliRunner
 
     from petavox.cli.app import COMMANDS, app
 
-    began = cpu = before = 0.0
+    found = []
     for words in commands:
         # what importing takes is not the stage's
         importlib.import_module(f"petavox.cli.{COMMANDS[words[0]][0]}")
-        if words is commands[-1]:
-            began, cpu, before = time.perf_counter(), _cpu(), _peak()
+        importlib.import_module("petavox." + MODULES.get(words[0], f"stages.{words[0]}"))
+        if words[0] == "segment":
+            importlib.import_module("petavox.stages.blockwise_segment")
+        began, cpu, before = time.perf_counter(), _cpu(), _memory()
         done = CliRunner().invoke(app, words)
         if done.exit_code:
             raise SystemExit(f"petavox {' '.join(words)}: {done.output[-300:]} {done.exception!r}")
-    return {
-        "seconds": round(time.perf_counter() - began, 2),
-        "cpu_seconds": round(_cpu() - cpu, 2),
-        "peak_mb": round(_peak() / 1024),
-        "before_mb": round(before / 1024),
-    }
+        found.append(
+            {
+                "seconds": round(time.perf_counter() - began, 2),
+                "cpu_seconds": round(_cpu() - cpu, 2),
+                "peak_mb": round(_memory("VmHWM")),
+                "before_mb": round(before),
+            }
+        )
+        with contextlib.suppress(OSError):  # the next command's peak begins anew
+            Path("/proc/self/clear_refs").write_text("5")
+    return found[-measured:]
 
 
 def _cpu() -> float:
@@ -64,15 +76,15 @@ def _cpu() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def _peak() -> float:
-    """KiB; ru_maxrss would begin with the parent's peak."""
+def _memory(which: str = "VmRSS") -> float:
+    """MiB, now or at most (VmHWM); ru_maxrss would begin with the parent's peak."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
-        return float(next(x.split()[1] for x in lines if x.startswith("VmHWM")))
+        return float(next(x.split()[1] for x in lines if x.startswith(which))) / 1024
     except OSError:
         import resource
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def slope(work: list[int], cost: list[float]) -> float:
@@ -97,21 +109,23 @@ def fitted(work: list[int], rows: list[dict[str, float]]) -> dict[str, Any]:
     }
 
 
-def curve(name: str, sizes: int) -> dict[str, Any]:
-    """A stage at each size."""
-    rows = []
+def curves(names: tuple[str, ...], sizes: int) -> dict[str, dict[str, Any]]:
+    """The stages of a chain at each size."""
+    rows: list[list[dict[str, float]]] = []
     for factor in FACTORS[:sizes]:
         with tempfile.TemporaryDirectory() as folder:
-            commands = STAGES[name](factor, Path(folder))
+            commands = json.dumps(CHAINS[names](factor, Path(folder)))
             done = subprocess.run(
-                [sys.executable, "-W", "ignore", "-m", "benchmarks.scaling", "--do",
-                 json.dumps(commands)],
-                capture_output=True, text=True, check=False, timeout=600,
+                [sys.executable, "-W", "ignore", "-m", "benchmarks.scaling", "--do", commands,
+                 "--measured", str(len(names))],
+                capture_output=True, text=True, check=False,
             )  # fmt: skip
-            if done.returncode:
-                return {"not_measured": (done.stderr.strip() or "died").splitlines()[-1][:300]}
-            rows.append(json.loads(done.stdout.strip().splitlines()[-1]))
-    return fitted([math.prod(f) for f in FACTORS[:sizes]], rows)
+        if done.returncode:
+            why = (done.stderr.strip() or "died").splitlines()[-1][:300]
+            return {name: {"not_measured": why} for name in names}
+        rows.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    work = [math.prod(f) for f in FACTORS[:sizes]]
+    return {name: fitted(work, [r[i] for r in rows]) for i, name in enumerate(names)}
 
 
 def newest() -> dict[str, dict[str, Any]]:
@@ -121,7 +135,7 @@ def newest() -> dict[str, dict[str, Any]]:
     return {x["stage"]: x for x in lines if "cpu_seconds" in x}
 
 
-def draw(curves: dict[str, dict[str, Any]], picture: Path = PICTURE) -> None:
+def draw(shown: dict[str, dict[str, Any]], picture: Path = PICTURE) -> None:
     """Processor seconds and memory of each stage, both axes doubling."""
     import matplotlib as mpl
 
@@ -130,7 +144,7 @@ def draw(curves: dict[str, dict[str, Any]], picture: Path = PICTURE) -> None:
 
     drawn, (time_, memory) = pyplot.subplots(1, 2, figsize=(11, 5))
     colours = pyplot.get_cmap("tab20")
-    for i, (name, c) in enumerate(sorted(curves.items())):
+    for i, (name, c) in enumerate(sorted(shown.items())):
         style = {"marker": "o", "markersize": 3, "linewidth": 1, "color": colours(i % 20)}
         seconds = np.array(c["cpu_seconds"])
         label = f"{name} {c['exponent_last']:.2f}" + (" !" if c["worse_than_n_log_n"] else "")
@@ -157,21 +171,27 @@ def draw(curves: dict[str, dict[str, Any]], picture: Path = PICTURE) -> None:
 def main() -> None:
     """Measure, print one line of JSON for each stage, draw."""
     options = argparse.ArgumentParser(description="Time and memory against the work.")
-    options.add_argument("--stages", nargs="*", default=list(STAGES), choices=STAGES)
+    known = [name for names in CHAINS for name in names]
+    options.add_argument("--stages", nargs="*", default=known, choices=known)
     options.add_argument("--sizes", type=int, default=4, choices=[2, 3, 4])
     options.add_argument("--seconds", type=float, default=600, help="no stage begins after these")
     options.add_argument("--do", help=argparse.SUPPRESS)
+    options.add_argument("--measured", type=int, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.do:
-        print(json.dumps(do(json.loads(given.do))))
+        print(json.dumps(do(json.loads(given.do), given.measured)))
         return
     began = time.monotonic()
-    for name in given.stages:
+    for names in CHAINS:
+        if not set(names) & set(given.stages):
+            continue
         late = time.monotonic() - began > given.seconds
-        found = {"not_measured": "out of time"} if late else curve(name, given.sizes)
-        emit("scaling", stage=name, **found, load=round(os.getloadavg()[0], 1))
-    if curves := newest():
-        draw(curves)
+        why = {"not_measured": "out of time"}
+        found = dict.fromkeys(names, why) if late else curves(names, given.sizes)
+        for name, figures in found.items():
+            emit("scaling", stage=name, **figures, load=round(os.getloadavg()[0], 1))
+    if known_curves := newest():
+        draw(known_curves)
 
 
 if __name__ == "__main__":

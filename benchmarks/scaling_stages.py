@@ -1,8 +1,8 @@
 """The commands of benchmarks.scaling: every stage of petavox on small work, times one to eight.
 
-What it is: for each stage, a function (factor along z, y and x; an empty folder) -> commands as
-words, of which the last is measured and the others prepare it. Boxes of real data where there are
-any; sections, steps of training and synapses grow by the product of the factors.
+What it is: chains of commands as words, each a function (factor along z, y and x; an empty folder)
+-> commands, of which the last ones are measured and the others prepare them. Boxes of real data
+where there are any; sections and steps of training grow by the product of the factors.
 What it is not: a measurement. `suspects`, `edit`, `why` and `report` look at what other stages
 made, and are not here.
 """
@@ -19,7 +19,7 @@ from petavox.space import Box
 
 Factor = tuple[int, ...]
 Commands = list[list[str]]
-"""petavox commands as words; the last one is measured, the others prepare it."""
+"""petavox commands as words."""
 Place = tuple[int, int, int]
 
 
@@ -50,7 +50,7 @@ def _labels(source: str, out: Path, box: str) -> list[str]:
 
 def phantom(f: Factor, room: Path) -> Commands:
     """Synthetic tissue."""
-    shape = [str(s * k) for s, k in zip((48, 64, 64), f, strict=True)]
+    shape = [str(s * k) for s, k in zip((32, 48, 48), f, strict=True)]
     return [["phantom", str(room / "p"), "--shape", *shape]]
 
 
@@ -100,18 +100,15 @@ def stitch(f: Factor, room: Path) -> Commands:
 
 
 def _sections(f: Factor, room: Path) -> list[str]:
-    box = str(Box.of_shape((8 * math.prod(f), 256, 256), (40, 100, 100)))
+    box = str(Box.of_shape((6 * math.prod(f), 256, 256), (40, 100, 100)))
     return _imported(_fib(VALIDATION), room / "i", box, "--voxel-size", "10", "10", "10")
 
 
-def align(f: Factor, room: Path) -> Commands:
-    """8, 16, 32 and 64 sections of 256^2."""
-    return [_sections(f, room), ["align", str(room / "i"), str(room / "a")]]
-
-
 def render(f: Factor, room: Path) -> Commands:
-    """Those sections through their fields."""
-    return [*align(f, room), ["render", str(room / "i"), str(room / "a"), str(room / "r")]]
+    """Sections of 256^2, 6 to 48 of them, aligned and rendered through their fields."""
+    sections, fields = str(room / "i"), str(room / "a")
+    return [_sections(f, room), ["align", sections, fields],
+            ["render", sections, fields, str(room / "r")]]  # fmt: skip
 
 
 def contrast(f: Factor, room: Path) -> Commands:
@@ -133,21 +130,13 @@ def segment(f: Factor, room: Path) -> Commands:
              "--precision", "bf16"]]  # fmt: skip
 
 
-def _blocks(f: Factor, room: Path) -> list[str]:
+def reconcile(f: Factor, room: Path) -> Commands:
+    """Connected components in overlapping blocks (what blocks cost without a network), joined."""
     settings = room / "components.yaml"
     settings.write_text(f"method: components\nbox: '{_box((0, 0, 0), (128, 128, 128), f)}'\n")
-    return ["segment", _cortex(), str(room / "b"), "--model", str(MODEL), "--settings",
-            str(settings), "--blocks", "64", "64", "64", "--context", "16", "16", "16"]  # fmt: skip
-
-
-def segment_blocks(f: Factor, room: Path) -> Commands:
-    """Connected components in overlapping blocks: what blocks cost without a network."""
-    return [_blocks(f, room)]
-
-
-def reconcile(f: Factor, room: Path) -> Commands:
-    """Those blocks joined."""
-    return [_blocks(f, room), ["reconcile", str(room / "b"), str(room / "r")]]
+    cut = ["segment", _cortex(), str(room / "b"), "--model", str(MODEL), "--settings",
+           str(settings), "--blocks", "64", "64", "64", "--context", "16", "16", "16"]  # fmt: skip
+    return [cut, ["reconcile", str(room / "b"), str(room / "r")]]
 
 
 def consensus(f: Factor, room: Path) -> Commands:
@@ -158,13 +147,14 @@ def consensus(f: Factor, room: Path) -> Commands:
 
 
 def agglomerate(f: Factor, room: Path) -> Commands:
-    """Pairs of objects judged by the shipped network, which is asked about all of them."""
+    """Pairs of objects; the shipped network is asked about 3, 6, 12 and 24 of them."""
     box = _box((60, 60, 60), (24, 40, 40), f)
     return [
         _labels(_fib(SUPERVOXELS), room / "l", box),
         _imported(_fib(SAMPLE), room / "i", box),
-        ["agglomerate", str(room / "l"), str(room / "i"), str(room / "n"), "--model", str(MODEL)],
-    ]
+        ["agglomerate", str(room / "l"), str(room / "i"), str(room / "n"), "--model", str(MODEL),
+         "--most-asked", str(3 * math.prod(f))],
+    ]  # fmt: skip
 
 
 def synapses(f: Factor, room: Path) -> Commands:
@@ -202,24 +192,23 @@ def skeletonize(f: Factor, room: Path) -> Commands:
     return [["skeletonize", _cortex(), str(room / "k"), "--box", box]]
 
 
-STAGES: dict[str, Callable[[Factor, Path], Commands]] = {
-    "phantom": phantom,
-    "import": copy,
-    "export": export,
-    "train": train,
-    "stitch": stitch,
-    "align": align,
-    "render": render,
-    "contrast": contrast,
-    "qc": quality,
-    "segment": segment,
-    "segment-blocks": segment_blocks,
-    "reconcile": reconcile,
-    "consensus": consensus,
-    "agglomerate": agglomerate,
-    "synapses": synapses,
-    "connectome": connectome,
-    "score": score,
-    "mesh": mesh,
-    "skeletonize": skeletonize,
+CHAINS: dict[tuple[str, ...], Callable[[Factor, Path], Commands]] = {
+    ("phantom",): phantom,
+    ("import",): copy,
+    ("export",): export,
+    ("train",): train,
+    ("stitch",): stitch,
+    ("align", "render"): render,
+    ("contrast",): contrast,
+    ("qc",): quality,
+    ("segment",): segment,
+    ("segment-blocks", "reconcile"): reconcile,
+    ("consensus",): consensus,
+    ("agglomerate",): agglomerate,
+    ("synapses",): synapses,
+    ("connectome",): connectome,
+    ("score",): score,
+    ("mesh",): mesh,
+    ("skeletonize",): skeletonize,
 }
+"""Names of the stages that the last commands of a chain are, and the chain."""

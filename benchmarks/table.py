@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from benchmarks.common import RESULTS
 
+ROWS = 40
+"""Figures of one line that are shown; the file has them all."""
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE = DOCS / "benchmarks.md"
 PICTURE = DOCS / "images" / "benchmarks.png"
@@ -146,7 +148,9 @@ def section(file: Path) -> str:
     for line in newest.values():
         figures = flat({k: v for k, v in line.items() if k not in ABOUT})
         about = ", ".join(str(line[k]) for k in ("machine", "commit", "when") if k in line)
-        rows = "\n".join(f"| {name} | {text(value)} |" for name, value in figures)
+        rows = "\n".join(f"| {name} | {text(value)} |" for name, value in figures[:ROWS])
+        if len(figures) > ROWS:
+            rows += f"\n| {len(figures) - ROWS} more | in benchmarks/results/{file.name} |"
         parts.append(f"{about}\n\n| figure | value |\n|---|---|\n{rows}\n")
     return "\n".join(parts)
 

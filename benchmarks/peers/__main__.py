@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,11 +17,28 @@ import numpy as np
 import petavox as pv
 from benchmarks.common import data_folder, emit
 from benchmarks.flood import released_model
-from benchmarks.peers.environments import Unavailable, python_of, run, version
+from benchmarks.peers.environments import (
+    GENERATOR_NEEDS,
+    ROOM,
+    Unavailable,
+    python_of,
+    run,
+    source_of,
+    version,
+)
 from petavox.ffn.model import load_model, logit
 from petavox.ffn.predictor import Predictor
 
 SECONDS = 8.0
+FEABAS_SETTINGS = {
+    "thumbnail_configs": {
+        "thumbnail_mip_level": 2,
+        "downsample": {"thumbnail_highpass": False},
+    },
+    "alignment_configs": {"meshing": {"mesh_size": 150}, "matching": {"working_mip_level": 0}},
+}
+"""Fitted to sections of 2,556 pixels: its defaults, a mesh of 600 pixels and matching at a quarter
+of the resolution, are for sections of hundreds of thousands, and align these to 6.8 pixels."""
 
 
 def tensorflow(folder: Path) -> dict[str, Any]:
@@ -119,20 +136,26 @@ def skimage(folder: Path) -> dict[str, Any]:
 
 
 def feabas(folder: Path) -> dict[str, Any]:
-    """FEABAS, as far as its package on the registry allows."""
-    python = python_of("feabas", ["--no-deps", "feabas"])
-    code = (
-        "from importlib.metadata import distribution as d; f = d('feabas');"
-        "print(len(f.entry_points), sum('config' in str(p) and str(p).endswith('.yaml')"
-        " for p in f.files))"
-    )
-    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
-    commands, settings = map(int, done.stdout.split())
-    raise Unavailable(
-        f"FEABAS {version(python, 'feabas')}: the package has {commands} commands and {settings} "
-        "default settings; its stitching and alignment are scripts of its repository, which this "
-        "benchmark does not fetch"
-    )
+    """FEABAS's own scripts, from its source distribution, on the set of benchmarks.align."""
+    from benchmarks.align import folder as alignment
+    from benchmarks.align import made
+
+    if not (alignment() / "metrics.py").exists():
+        raise Unavailable(f"the alignment set's generator is not at {alignment()}")
+    python = python_of("feabas", ["feabas"])
+    source = source_of("feabas", version(python, "feabas"))
+    tiles = made(ROOM / "sets", 0, str(python_of("generator", GENERATOR_NEEDS)))
+    settings = folder / "settings.json"
+    workers = len(os.sched_getaffinity(0))
+    settings.write_text(json.dumps({"workers": workers, "changes": FEABAS_SETTINGS}))
+    work = folder / "work"
+    work.mkdir()
+    found = run(
+        python, "feabas_alignment.py",
+        str(source), str(tiles), str(alignment()), str(work), str(settings), seconds=500,
+    )  # fmt: skip
+    return {"version": version(python, "feabas"), "set": "seed 0", "workers": workers, **found,
+            "settings": json.dumps(FEABAS_SETTINGS)}  # fmt: skip
 
 
 PEERS: dict[str, Callable[[Path], dict[str, Any]]] = {

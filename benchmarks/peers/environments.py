@@ -10,12 +10,15 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 ROOM = HERE.parent / ".peers"
+GENERATOR_NEEDS = ("numpy", "scipy", "opencv-python-headless")
+"""Of the generator of the alignment set; opencv is not among petavox's own needs."""
 
 
 class Unavailable(Exception):
@@ -42,6 +45,32 @@ def python_of(name: str, packages: Sequence[str], seconds: float = 420) -> Path:
         raise Unavailable(f"cannot be installed within {seconds:.0f} s") from None
     made.write_text(" ".join(packages))
     return python
+
+
+def source_of(package: str, version: str, seconds: float = 120) -> Path:
+    """The unpacked source distribution of a package, for scripts that its wheel leaves out.
+
+    Raises Unavailable.
+    """
+    place = ROOM / f"{package}-source"
+    unpacked = place / f"{package}-{version}"
+    if unpacked.is_dir():
+        return unpacked
+    place.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary",
+               package, "--dest", str(place), f"{package}=={version}"]  # fmt: skip
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds)
+    except subprocess.CalledProcessError as e:
+        raise Unavailable(f"its source cannot be fetched: {_last(e.stderr)}") from None
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"its source cannot be fetched within {seconds:.0f} s") from None
+    try:
+        with tarfile.open(place / f"{package}-{version}.tar.gz") as packed:
+            packed.extractall(place, filter="data")
+    except (OSError, tarfile.TarError) as e:
+        raise Unavailable(f"its source cannot be unpacked: {e}") from None
+    return unpacked
 
 
 def run(python: Path, script: str, *arguments: str, seconds: float = 300) -> Any:
