@@ -14,12 +14,13 @@ What it is not: a score; those are in petavox.score.overlap.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from petavox import cooccurrence
 from petavox.errors import BadInput
 
 
@@ -83,11 +84,7 @@ def runs(
     if mask is not None:
         a, t = a[mask], t[mask]
     a, t = a.ravel(), t.ravel()
-    if a.size == 0:
-        return a, t, np.zeros(0, np.int64), np.zeros(0, np.int64)
-    new = np.flatnonzero((a[1:] != a[:-1]) | (t[1:] != t[:-1])) + 1
-    starts = np.concatenate(([0], new)).astype(np.int64)
-    return a, t, starts, np.diff(starts, append=a.size)
+    return (a, t, *cooccurrence.runs(a, t))
 
 
 def added(tables: Iterable[PairTable]) -> PairTable:
@@ -124,18 +121,6 @@ class Adder:
         return self._sum
 
 
-def grouped(keys: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Sort rows of key columns: the order, and where in it each group of equal rows begins."""
-    order = np.lexsort(tuple(reversed(keys)))
-    if order.size == 0:
-        return order, np.zeros(0, np.int64)
-    new = np.zeros(order.size - 1, bool)
-    for key in keys:
-        ordered = key[order]
-        new |= ordered[1:] != ordered[:-1]
-    return order, np.concatenate(([0], np.flatnonzero(new) + 1)).astype(np.int64)
-
-
 def sums_by(ids: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Unique ids, the sum of `values` of each, and for every row the place of its id in them."""
     unique, inverse = np.unique(ids, return_inverse=True)
@@ -145,14 +130,7 @@ def sums_by(ids: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _summed(result: np.ndarray, truth: np.ndarray, voxels: np.ndarray) -> PairTable:
-    order, heads = grouped((result, truth))
-    if heads.size == 0:
-        return EMPTY
-    return PairTable(
-        result[order][heads],
-        truth[order][heads],
-        np.add.reduceat(voxels[order].astype(np.int64), heads),
-    )
+    return PairTable(*cooccurrence.summed(result, truth, voxels)) if len(voxels) else EMPTY
 
 
 def _ids(values: Any, name: str) -> np.ndarray:

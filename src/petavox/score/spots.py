@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from petavox.score.pairs import grouped, runs
+from petavox.cooccurrence import grouped
+from petavox.score.pairs import runs
 
 Nm = tuple[float, float, float]
 

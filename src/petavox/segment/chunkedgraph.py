@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from petavox.cooccurrence import summed
 from petavox.errors import BadInput
 from petavox.segment.unionfind import components, look_up
 from petavox.space import Zyx, zyx
@@ -120,9 +121,7 @@ def touching(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Contacts of several chunks added up: one row a pair, sorted, with faces and faces without a
     gap."""
-    pairs, place = np.unique(np.stack([p, q], 1), axis=0, return_inverse=True)
-    sums = [np.bincount(place.ravel(), v, len(pairs)).astype(np.int64) for v in (faces, touch)]
-    return pairs[:, 0], pairs[:, 1], sums[0], sums[1]
+    return (*summed(p, q, faces), summed(p, q, touch)[2])
 
 
 def edges_of(

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from petavox import cooccurrence
 from petavox.errors import BadInput
 
 MIN_SIZE = 1000
@@ -53,8 +54,7 @@ def pairs_of(a: np.ndarray, b: np.ndarray) -> Pairs:
     if a.shape != b.shape:
         raise BadInput(f"labels of shape {a.shape} and {b.shape} are not of the same voxels.")
     here = a > 0
-    first, second = a[here].astype(np.uint64), b[here].astype(np.uint64)
-    return _summed(first, second, np.ones(len(first), np.int64))
+    return Pairs(*cooccurrence.counted(a[here], b[here])) if here.any() else NO_PAIRS
 
 
 def added(tables: Iterable[Pairs]) -> Pairs:
@@ -62,18 +62,8 @@ def added(tables: Iterable[Pairs]) -> Pairs:
     parts = list(tables)
     if not parts:
         return NO_PAIRS
-    return _summed(*(np.concatenate([getattr(p, k) for p in parts]) for k in ("a", "b", "voxels")))
-
-
-def _summed(a: np.ndarray, b: np.ndarray, voxels: np.ndarray) -> Pairs:
-    if len(a) == 0:
-        return NO_PAIRS
-    ids_a, at_a = np.unique(a, return_inverse=True)
-    ids_b, at_b = np.unique(b, return_inverse=True)
-    cells, place = np.unique(at_a.astype(np.int64) * len(ids_b) + at_b, return_inverse=True)
-    sums = np.zeros(len(cells), np.int64)
-    np.add.at(sums, place, voxels)
-    return Pairs(ids_a[cells // len(ids_b)], ids_b[cells % len(ids_b)], sums)
+    a, b, voxels = (np.concatenate([getattr(p, k) for p in parts]) for k in ("a", "b", "voxels"))
+    return Pairs(*cooccurrence.summed(a, b, voxels))
 
 
 def consensus_ids(pairs: Pairs, min_size: int = MIN_SIZE) -> np.ndarray:

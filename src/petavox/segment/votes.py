@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from petavox.cooccurrence import counted
 from petavox.errors import BadInput
 from petavox.segment.links import Links
 
@@ -54,22 +55,18 @@ def contingency(a: np.ndarray, b: np.ndarray) -> Contingency:
     """
     if a.shape != b.shape:
         raise BadInput(f"labels of shape {a.shape} and {b.shape} are not of the same voxels.")
-    ids_a, place_a = np.unique(a.ravel(), return_inverse=True)
-    ids_b, place_b = np.unique(b.ravel(), return_inverse=True)
-    size_a = np.bincount(place_a, minlength=len(ids_a))
-    size_b = np.bincount(place_b, minlength=len(ids_b))
-    width = max(1, len(ids_b))
-    cells, counts = np.unique(place_a.astype(np.int64) * width + place_b, return_counts=True)
-    row, column = cells // width, cells % width
-    keep = (ids_a[row] != 0) & (ids_b[column] != 0) if len(cells) else np.zeros(0, bool)
-    row, column = row[keep], column[keep]
-    return Contingency(
-        ids_a[row].astype(np.uint64),
-        ids_b[column].astype(np.uint64),
-        counts[keep].astype(np.int64),
-        size_a[row].astype(np.int64),
-        size_b[column].astype(np.int64),
-    )
+    first, second, voxels = counted(a, b)
+    size_a, size_b = (_sizes(ids, voxels) for ids in (first, second))
+    keep = (first != 0) & (second != 0)
+    return Contingency(*(v[keep] for v in (first, second, voxels, size_a, size_b)))
+
+
+def _sizes(ids: np.ndarray, voxels: np.ndarray) -> np.ndarray:
+    """The voxels of each row's id over all rows."""
+    _, place = np.unique(ids, return_inverse=True)
+    sums = np.zeros(int(place.max(initial=-1)) + 1, np.int64)
+    np.add.at(sums, place, voxels)
+    return sums[place]
 
 
 def decide(table: Contingency, rule: Rule, axis: int) -> Links:

@@ -72,7 +72,7 @@ class CountPairs(Stage):
 
     name = "consensus-pairs"
     function = "petavox.stages.consensus:pairs_block"
-    code = ("petavox.segment.consensus",)
+    code = ("petavox.segment.consensus", "petavox.cooccurrence")
     settings: ConsensusSettings
 
     def grid(self) -> Grid:
@@ -105,7 +105,7 @@ class WriteConsensus(Stage):
 
     name = "consensus"
     function = "petavox.stages.consensus:consensus_block"
-    code = ("petavox.segment.consensus",)
+    code = ("petavox.segment.consensus", "petavox.cooccurrence")
     settings: ConsensusSettings
 
     def grid(self) -> Grid:
@@ -178,7 +178,11 @@ class ConsensusOfBlocks(Stage):
 
     name = "consensus-blocks"
     function = "petavox.stages.consensus:subvolume_block"
-    code = ("petavox.segment.consensus", "petavox.stages.block_labels")
+    code = (
+        "petavox.segment.consensus",
+        "petavox.cooccurrence",
+        "petavox.stages.block_labels",
+    )
     settings: ConsensusSettings
 
     def grid(self) -> Grid:

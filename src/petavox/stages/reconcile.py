@@ -83,7 +83,12 @@ class Votes(Stage):
 
     name = "reconcile-votes"
     function = "petavox.stages.reconcile:vote_block"
-    code = ("petavox.segment.votes", "petavox.segment.links", "petavox.stages.block_labels")
+    code = (
+        "petavox.segment.votes",
+        "petavox.segment.links",
+        "petavox.cooccurrence",
+        "petavox.stages.block_labels",
+    )
     settings: ReconcileSettings
 
     def grid(self) -> Grid:
