@@ -18,6 +18,25 @@ from petavox.api.running import blockwise, scratch, settings_of
 from petavox.volume import Kind, opening
 
 
+def _folder(
+    stage: Any,
+    labels: Any,
+    voxel_size: Sequence[float] | None,
+    out: Path,
+    settings: Any,
+    workers: int,
+    overwrite: bool,
+) -> Any:
+    """Figures of a stage that makes a folder from labels."""
+    from petavox.blocks import open_engine
+
+    with (
+        at_path(labels, Kind.LABELS, voxel_size=voxel_size, name="labels") as path,
+        open_engine(workers=workers) as engine,
+    ):
+        return stage.run(path, out, settings, engine=engine, overwrite=overwrite)
+
+
 def mesh(
     labels: Any,
     out: str | Path | None = None,
@@ -45,13 +64,7 @@ def mesh(
 
     parsed = settings_of(stage.MeshSettings, settings, "mesh")
     if out is not None:
-        from petavox.blocks import open_engine
-
-        with (
-            at_path(labels, Kind.LABELS, voxel_size=voxel_size, name="labels") as path,
-            open_engine(workers=workers) as engine,
-        ):
-            return stage.run(path, Path(out), parsed, engine=engine, overwrite=overwrite)
+        return _folder(stage, labels, voxel_size, Path(out), parsed, workers, overwrite)
     from petavox.neuron.mesh import fragments
     from petavox.neuron.simplify import levels
 
@@ -96,13 +109,7 @@ def skeletonize(
 
     parsed = settings_of(stage.SkeletonSettings, settings, "skeletonize")
     if out is not None:
-        from petavox.blocks import open_engine
-
-        with (
-            at_path(labels, Kind.LABELS, voxel_size=voxel_size, name="labels") as path,
-            open_engine(workers=workers) as engine,
-        ):
-            return stage.run(path, Path(out), parsed, engine=engine, overwrite=overwrite)
+        return _folder(stage, labels, voxel_size, Path(out), parsed, workers, overwrite)
     from petavox.neuron import skeleton as trees
     from petavox.neuron.teasar import block_pieces
 
