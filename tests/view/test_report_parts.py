@@ -11,7 +11,7 @@ from PIL import Image
 
 import petavox as pv
 from petavox.errors import BadInput
-from petavox.view.report import parts, running, shots, surfaces, svg
+from petavox.view.report import effort, parts, shots, surfaces, svg, svg_blocks
 from petavox.view.status import STATUSES, Blocks
 from petavox.volume import opening, pyramid
 from tests.neuron import precomputed
@@ -51,7 +51,12 @@ def test_whole_numbers_have_a_bar_each():
 def test_nothing_gives_no_plot():
     assert svg.histogram({"a": [np.nan]}, x="x", y="n") == ""
     assert svg.lines({"a": ([1], [np.nan])}, x="x", y="y") == ""
-    assert svg.timeline([]) == svg.bars([], x="x") == svg.matrix(np.zeros((2, 2)), x="", y="") == ""
+    assert (
+        svg_blocks.timeline([])
+        == svg.bars([], x="x")
+        == svg.matrix(np.zeros((2, 2)), x="", y="")
+        == ""
+    )
 
 
 def test_a_curve_has_gaps_where_there_is_no_value():
@@ -63,7 +68,9 @@ def test_a_curve_has_gaps_where_there_is_no_value():
 def test_a_timeline_cuts_pauses_out():
     # ten seconds, a pause of a day, ten more
     rows = [("a", [(0.0, 10.0)], [5.0]), ("b", [(86_410.0, 10.0)], [])]
-    bars = [(float(e.get("x")), float(e.get("width"))) for e in kinds(svg.timeline(rows), "rect")]
+    bars = [
+        (float(e.get("x")), float(e.get("width"))) for e in kinds(svg_blocks.timeline(rows), "rect")
+    ]
     assert bars[0][1] == pytest.approx(bars[1][1], abs=0.2)
     assert bars[1][0] == pytest.approx(bars[0][0] + bars[0][1], abs=0.2)
 
@@ -81,7 +88,7 @@ def test_a_cell_of_many_blocks_shows_the_worst():
     grid = pv.Grid(pv.Box((0, 0, 0), (1, 50, 50)), (1, 1, 1))
     states = np.full(len(grid), STATUSES.index("done"), np.uint8)
     states[[0, 2499]] = STATUSES.index("failed"), STATUSES.index("todo")
-    maps, said = running.block_map(Blocks("a", grid, states, {}))
+    maps, said = effort.block_map(Blocks("a", grid, states, {}))
     (_, cells), *rest = maps
     assert rest == []
     assert "2 × 2" in said

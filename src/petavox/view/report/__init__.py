@@ -21,7 +21,7 @@ import petavox
 from petavox.errors import PetavoxError
 from petavox.project import Project
 from petavox.provenance import write_atomically
-from petavox.view.report import images, objects, running, sites
+from petavox.view.report import effort, images, objects, running, sites
 from petavox.view.report.parts import Chapter, page, strip, tiles
 from petavox.view.report.reading import Results
 
@@ -38,7 +38,7 @@ CHAPTERS: tuple[Callable[[Results], Chapter | None], ...] = (
     sites.synapses,
     sites.connectome,
     running.scores,
-    running.work,
+    effort.work,
     running.missing,
     running.provenance,
 )
