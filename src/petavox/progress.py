@@ -100,7 +100,7 @@ class Progress:
     def _line(self, facts: dict[str, float | str]) -> str:
         seconds = time.monotonic() - self._started
         rate = (self.done - self._offset) / seconds if seconds > 0 else 0.0
-        line = f"{self.done:,.0f}"
+        line = f"{int(self.done):,}"  # a unit under way is none that is done
         if self.total:
             line += f" of {self.total:,.0f} {self.unit} ({100 * self.done / self.total:.1f} %)"
         else:
