@@ -263,6 +263,26 @@ def test_the_network_is_asked_only_where_a_prior_leaves_a_chance(here):
     assert figures["asked"] == 1
 
 
+def test_a_pair_with_a_large_contact_is_asked_about_at_several_places(here):
+    one = go(here)
+    more = {"places": 3, "places_apart": 40.0, "places_faces": 9}
+    three = go(here, "three", settings=settings_of(**more))
+    assert (three["pairs"], three["asked"]) == (one["pairs"], one["asked"])
+    assert one["places_asked"] == one["asked"] < three["places_asked"]
+    assert three["accepted"] == one["accepted"] == 4
+    edges = {(e["a"], e["b"]): e for e in table(here, "three")}
+    assert sorted(edges) == sorted((e["a"], e["b"]) for e in table(here))
+    true = [e for e in edges.values() if e["decision"] == "accepted"]
+    assert all(e["places"] == 3 and e["fovs"] > 0 for e in true)
+    # without cells in the way the first place is what it was
+    first = {(e["a"], e["b"]): (e["z"], e["y"], e["x"]) for e in table(here)}
+    kept = [e for e in edges.values() if e["place"] == 0]
+    assert kept
+    assert all(first[e["a"], e["b"]][2] in (e["x"], e["x"] - 1, e["x"] + 1) for e in kept)
+    go(here, "shuffled", settings=settings_of(**more), shuffle=3)
+    assert graph_bytes(here, "three") == graph_bytes(here, "shuffled")
+
+
 def test_what_a_flood_ran_into_is_known_of_a_pair(here):
     origins = {"10": {"overlaps": {}}, "11": {"overlaps": {"10": 40, "12": 3}}}
     (here / "labels" / "origins.json").write_text(json.dumps({"origins": origins}))

@@ -54,6 +54,9 @@ def agglomerate(
     most_asked: Annotated[
         int | None, typer.Option(help="Ask the network about no more pairs than this.")
     ] = None,
+    places: Annotated[
+        int | None, typer.Option(help="Places of a contact to ask about, if it is large [1].")
+    ] = None,
     block: Annotated[
         tuple[int, int, int] | None, typer.Option(help="Voxels of one piece of work, z y x.")
     ] = None,
@@ -90,6 +93,7 @@ def agglomerate(
         "max_distance": max_distance,
         "min_faces": min_faces,
         "most_asked": most_asked,
+        "places": places,
         "prior": None if prior is None else read_yaml_mapping(prior),
         "block": block,
     }

@@ -143,6 +143,7 @@ def contacts(
     image: np.ndarray | None = None,
     start: Sequence[int] = (0, 0, 0),
     own: tuple[slice, slice, slice] | None = None,
+    cell: Sequence[int] | None = None,
 ) -> Contacts:
     """Pairs of objects whose surfaces come within `max_distance` nm, with their decision points.
 
@@ -151,6 +152,8 @@ def contacts(
     `reach` of context around it the result is that of the whole volume. A pair's decision point is
     the voxel below the widest of its faces (of those the nearest to both, of those the nearest to
     their mean, of those the first in z, y, x).
+    cell: voxels, zyx; then a pair has a row for each cell of this lattice (from voxel 0 on) in
+    which it has faces, sorted by cell.
     """
     if max_distance < 0:
         raise BadInput(f"max_distance is {max_distance} nm: it cannot be negative.")
@@ -174,7 +177,7 @@ def contacts(
     p, q, mean, light, place = (np.concatenate([piece[k] for piece in pieces]) for k in range(5))
     a, b = np.minimum(p, q), np.maximum(p, q)
     wideness = widths(wide, a, b, place, voxel_size)
-    return _of_faces(a, b, mean, wideness, light, place + np.asarray(start, np.int64))
+    return _of_faces(a, b, mean, wideness, light, place + np.asarray(start, np.int64), cell)
 
 
 def widths(
@@ -219,14 +222,19 @@ def _of_faces(
     wideness: np.ndarray,
     light: np.ndarray,
     place: np.ndarray,
+    cell: Sequence[int] | None,
 ) -> Contacts:
-    """One row for each pair of the faces (a[i], b[i])."""
+    """One row for each pair of the faces (a[i], b[i]), or each pair and cell."""
     if len(a) == 0:
         return no_contacts()
-    order = np.lexsort((place[:, 2], place[:, 1], place[:, 0], mean, -wideness, b, a))
-    a, b, mean, wideness, light, place = (v[order] for v in (a, b, mean, wideness, light, place))
-    new = np.ones(len(a), bool)
-    new[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
+    within = _cells(place, cell)
+    order = np.lexsort(
+        (place[:, 2], place[:, 1], place[:, 0], mean, -wideness, *within.T[::-1], b, a)
+    )
+    a, b, mean, wideness, light, place, within = (
+        v[order] for v in (a, b, mean, wideness, light, place, within)
+    )
+    new = _first_of(a, b, within)
     first = np.flatnonzero(new)
     group = np.cumsum(new) - 1
     nearest = (wideness == wideness[first][group]) & (mean == mean[first][group])
@@ -259,24 +267,37 @@ def _of_faces(
     )
 
 
-def joined(tables: Sequence[Contacts]) -> Contacts:
+def _cells(place: np.ndarray, cell: Sequence[int] | None) -> np.ndarray:
+    """The cell of each place, (n, 3); all in one cell if there is none."""
+    return np.zeros_like(place) if cell is None else place // np.asarray(cell, np.int64)
+
+
+def _first_of(a: np.ndarray, b: np.ndarray, within: np.ndarray) -> np.ndarray:
+    """True for the first row of each pair and cell, of sorted rows."""
+    new = np.ones(len(a), bool)
+    new[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1]) | (within[1:] != within[:-1]).any(1)
+    return new
+
+
+def joined(tables: Sequence[Contacts], cell: Sequence[int] | None = None) -> Contacts:
     """The contacts of blocks that tile a volume, in their order, as one table.
 
     Faces and grey values add up. The decision point is that of the block with the widest face; of
     equal ones, of the block that is nearest to both objects, then has most such faces, then of the
-    first.
+    first. cell: as for `contacts`; with it the rows of a pair in one cell become one row.
     """
     parts = [t for t in tables if len(t)]
     if not parts:
         return no_contacts()
     every = {f.name: np.concatenate([getattr(t, f.name) for t in parts]) for f in fields(Contacts)}
     number = np.arange(len(every["a"]))
+    within = _cells(np.stack([every[k] for k in "zyx"], 1), cell)
     order = np.lexsort(
-        (number, -every["tied"], every["distance"], -every["width"], every["b"], every["a"])
-    )
+        (number, -every["tied"], every["distance"], -every["width"],
+         *within.T[::-1], every["b"], every["a"])
+    )  # fmt: skip
     every = {k: v[order] for k, v in every.items()}
-    new = np.ones(len(number), bool)
-    new[1:] = (every["a"][1:] != every["a"][:-1]) | (every["b"][1:] != every["b"][:-1])
+    new = _first_of(every["a"], every["b"], within[order])
     first = np.flatnonzero(new)
     out = {k: v[first] for k, v in every.items()}
     for name in ("faces", "touching", "gray", "touching_gray"):

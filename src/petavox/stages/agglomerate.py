@@ -34,6 +34,7 @@ from petavox.blocks.ledger import Ledger
 from petavox.blocks.outcome import Limits
 from petavox.provenance import digest, record, write_atomically
 from petavox.segment.agglomeration import ACCEPTED, decided
+from petavox.segment.places import best_places
 from petavox.segment.resegment import ResegmentSettings
 from petavox.segment.rule import Rule
 from petavox.segment.unionfind import PartitionedUnion
@@ -109,9 +110,7 @@ def score_pairs(
 def scored_edges(score: ScorePairs) -> dict[str, np.ndarray]:
     """All pairs with their scores as columns, sorted by (a, b)."""
     parts = list(tables.parts(score.writes["scores"], len(score.grid())))
-    columns = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
-    order = np.lexsort((columns["b"], columns["a"]))
-    return {k: v[order] for k, v in columns.items()}
+    return best_places({k: np.concatenate([p[k] for p in parts]) for k in parts[0]})
 
 
 def agglomerate(
@@ -211,6 +210,7 @@ def _merge(
         "rule": rule.kind,
         "pairs": pairs,
         "asked": asked,
+        "places_asked": int(np.sum(edges["places"][edges["ask"]])),
         **{k.replace(" ", "_"): int(n) for k, n in zip(kinds, counts, strict=True)},
         "objects_before": len(ids),
         "objects": len(merged),

@@ -15,6 +15,7 @@ judgement.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,11 @@ from petavox.errors import BadInput
 from petavox.provenance import digest
 from petavox.segment.candidates import Contacts, contacts, joined, no_contacts, reach
 from petavox.segment.features import ASKED
+from petavox.segment.places import with_places
 from petavox.segment.prior import known_of, plausible, promise
 from petavox.segment.rule import Rule
 from petavox.settings import NmSetting, Settings, ZyxSetting
-from petavox.space import Block, Box, Grid
+from petavox.space import Block, Box, Grid, Zyx, zyx
 from petavox.stages import tables
 from petavox.stages.block_labels import is_block_labels
 from petavox.stages.stage import Stage
@@ -58,8 +60,20 @@ class CandidateSettings(Settings):
     """With a prior: pairs less likely than this are not asked about."""
     most_asked: int | None = Field(None, ge=1)
     """Ask about no more pairs than this, those that promise the largest gain."""
+    places: int = Field(1, ge=1, le=16)
+    """At how many places of its contact a pair may be asked about; large ones meet in several."""
+    places_apart: float = Field(240.0, gt=0)
+    """nm between any two places of a pair."""
+    places_faces: int = Field(30, ge=1)
+    """Voxel faces of contact around each place but the widest."""
     voxel_size: NmSetting | None = None
     """nm, zyx, if the image does not say."""
+
+    def cell(self, voxel_size: Sequence[float]) -> Zyx | None:
+        """The cells, in voxels, of which each may hold one place of a pair; None for one place."""
+        if self.places == 1:
+            return None
+        return zyx([max(1, round(self.places_apart / v)) for v in voxel_size])
 
     @model_validator(mode="after")
     def _cheap(self) -> CandidateSettings:
@@ -111,6 +125,7 @@ def candidates_block(block: Block, context: Context) -> Counters:
         image=image,
         start=block.read.start,
         own=own,
+        cell=settings.cell(tuple(source.voxel_size)),
     )
     ids, place, voxels = np.unique(labels[own], return_inverse=True, return_counts=True)
     gray = np.bincount(place.ravel(), image[own].ravel().astype(np.float64), len(ids))
@@ -166,17 +181,23 @@ def group_pairs(find: Candidates, pairs: Path) -> tuple[int, int]:
         return int(said["provenance"]["pairs"]), int(said["provenance"]["asked"])
     tables.create(pairs)
     grid = find.grid()
+    size = tuple(volume.open(find.reads["labels"]).voxel_size)
+    cells = _total(find, len(grid), s.cell(size))
     columns = known_of(
-        _total(find, len(grid)),
+        joined([cells]) if s.places > 1 else cells,
         *objects(find.writes["candidates"], len(grid)),
         overlaps_of(find.reads["labels"]),
-        tuple(volume.open(find.reads["labels"]).voxel_size),
+        size,
     )
     keep = columns["faces"] >= s.min_faces
     keep &= np.minimum(columns["size_a"], columns["size_b"]) >= s.min_size
     columns = {k: v[keep] for k, v in columns.items()}
     columns["chance"] = promise(columns, s.prior)[0]
     columns["ask"] = plausible(columns, s.prior, s.least_chance, s.most_asked)
+    asked = int(columns["ask"].sum())
+    columns = with_places(
+        columns, cells, most=s.places, apart=s.places_apart, faces=s.places_faces, voxel_size=size
+    )
     place = np.stack([columns[k] for k in "zyx"], 1)
     index = (place - np.array(grid.total.start)) // np.array(grid.block)
     number = (index[:, 0] * grid.shape[1] + index[:, 1]) * grid.shape[2] + index[:, 2]
@@ -185,22 +206,20 @@ def group_pairs(find: Candidates, pairs: Path) -> tuple[int, int]:
     for n in range(len(grid)):
         rows = order[cuts[n] : cuts[n + 1]]
         tables.write(tables.part(pairs, n), {k: v[rows] for k, v in columns.items()})
-    asked = int(columns["ask"].sum())
-    state.finish(
-        pairs, {"stage": "agglomerate-pairs", "key": key, "pairs": len(order), "asked": asked}
-    )
-    return len(order), asked
+    count = int(np.sum(columns["place"] == 0))
+    state.finish(pairs, {"stage": "agglomerate-pairs", "key": key, "pairs": count, "asked": asked})
+    return count, asked
 
 
-def _total(find: Candidates, blocks: int) -> Contacts:
-    """The contacts of the volume."""
+def _total(find: Candidates, blocks: int, cell: Zyx | None) -> Contacts:
+    """The contacts of the volume; with cells, a row for each pair and cell."""
     total, waiting = no_contacts(), []
     for columns in tables.parts(find.writes["candidates"], blocks, "contacts"):
         waiting.append(Contacts(**columns))
         if sum(map(len, waiting)) > max(1 << 20, len(total)):
-            total, waiting = joined([total, *waiting]), []
+            total, waiting = joined([total, *waiting], cell), []
             _require_memory(len(total), find.settings.max_pairs)
-    total = joined([total, *waiting])
+    total = joined([total, *waiting], cell)
     _require_memory(len(total), find.settings.max_pairs)
     return total
 
