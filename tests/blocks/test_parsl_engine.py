@@ -6,10 +6,11 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from petavox.blocks import BlockTask, Ledger, Limits, open_engine, run
+from petavox.blocks import BlockTask, Ledger, Limits, open_engine, parsl_engine, run
 from petavox.errors import WorkFailed
 from petavox.space import Box, Grid
 
@@ -128,3 +129,32 @@ def _alive(pid: int) -> bool:
             return f.read().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_looks_at_the_same_moment_start_the_first_jobs_once() -> None:
+    started: list[int] = []
+
+    def scale_out(blocks: int) -> None:
+        time.sleep(0.1)  # the others look meanwhile
+        started.append(blocks)
+
+    executor = SimpleNamespace(
+        label="blocks",
+        status_polling_interval=1,
+        provider=SimpleNamespace(init_blocks=1),
+        poll_facade=lambda: None,
+        handle_errors=lambda status: None,
+        status_facade={},
+        scale_out_facade=scale_out,
+    )
+    poller = parsl_engine._poller(strategy="none", max_idletime=1, strategy_period=600)
+    try:
+        poller.add_executors([executor])
+        looks = [threading.Thread(target=poller.poll) for _ in range(4)]
+        for look in looks:
+            look.start()
+        for look in looks:
+            look.join()
+    finally:
+        poller._kill_event.set()
+    assert started == [1]

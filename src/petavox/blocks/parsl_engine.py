@@ -167,8 +167,6 @@ class ParslEngine:
         began = time.monotonic()
         logging.getLogger("parsl").addHandler(logging.NullHandler())
         logging.getLogger("parsl").propagate = False
-        from parsl.jobs.job_status_poller import JobStatusPoller
-
         if self._folder is None:
             self._run_dir = Path(tempfile.mkdtemp(prefix="petavox-parsl-"))
         else:
@@ -184,7 +182,7 @@ class ParslEngine:
         with _interruptions_kept_here():
             self._executor.start()
             # workers join and leave: jobs are added while there is more work than slots
-            self._poller = JobStatusPoller(
+            self._poller = _poller(
                 strategy="simple" if self._local else "htex_auto_scale",
                 max_idletime=120,
                 strategy_period=1 if self._local else 15,
@@ -220,6 +218,24 @@ class ParslEngine:
         """End all workers."""
         self._flying.clear()
         self._stop(kill=False)
+
+
+def _poller(**options: Any) -> Any:
+    """Parsl's poller, which here looks once at a time.
+
+    Its thread and `_start` both look at a fresh executor; at the same moment, both would find that
+    its first jobs are not there yet, and start them twice.
+    """
+    from parsl.jobs.job_status_poller import JobStatusPoller
+
+    class OneLookAtATime(JobStatusPoller):
+        looking = threading.Lock()
+
+        def poll(self) -> None:
+            with self.looking:
+                super().poll()
+
+    return OneLookAtATime(**options)
 
 
 def _kill_jobs(executor: Any) -> None:
