@@ -15,13 +15,16 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def runs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and lengths, (n,) int64, of runs of equal pairs (a[i], b[i]); both flat."""
-    if a.size == 0:
+def runs(*labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and lengths, (n,) int64, of runs of equal (a[i], b[i], ...); all flat, of one size."""
+    size = labels[0].size
+    if size == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    new = np.flatnonzero((a[1:] != a[:-1]) | (b[1:] != b[:-1])) + 1
-    starts = np.concatenate(([0], new)).astype(np.int64)
-    return starts, np.diff(starts, append=a.size)
+    new = np.zeros(size - 1, bool)
+    for ids in labels:
+        new |= ids[1:] != ids[:-1]
+    starts = np.concatenate(([0], np.flatnonzero(new) + 1)).astype(np.int64)
+    return starts, np.diff(starts, append=size)
 
 
 def counted(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,13 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from petavox.errors import BadInput
-from petavox.segment.consensus import (
-    added,
-    consensus,
-    consensus_ids,
-    pairs_of,
-    relabelled,
-)
+from petavox.segment.consensus import consensus, consensus_ids
+from petavox.segment.parts import added, parts_of, relabelled
 
 
 def of(a, b, min_size=1):
@@ -70,9 +65,9 @@ def test_other_shapes_are_refused():
 
 def test_voxels_that_the_table_does_not_know_are_refused():
     a, b = np.array([1, 1], np.uint64), np.array([2, 3], np.uint64)
-    table = pairs_of(a[:1], b[:1])
+    table = parts_of([a[:1], b[:1]])
     with pytest.raises(BadInput, match="not in the table"):
-        relabelled(a, b, table, consensus_ids(table, 1))
+        relabelled([a, b], table, consensus_ids(table, 1))
 
 
 def test_empty_arrays_give_empty_arrays():
@@ -116,12 +111,12 @@ def test_a_second_consensus_with_the_same_changes_nothing(a, b, least):
 @given(labels, labels, st.integers(0, 3), st.integers(0, 5))
 def test_tables_of_blocks_add_up_to_the_table_of_the_volume(a, b, z, x):
     cuts = [(slice(0, z), slice(None)), (slice(z, 3), slice(0, x)), (slice(z, 3), slice(x, 5))]
-    parts = [pairs_of(a[s, :, t], b[s, :, t]) for s, t in cuts]
-    whole, summed = pairs_of(a, b), added(parts[::-1])
-    for name in ("a", "b", "voxels"):
+    parts = [parts_of([a[s, :, t], b[s, :, t]]) for s, t in cuts]
+    whole, summed = parts_of([a, b]), added(parts[::-1])
+    for name in ("labels", "voxels"):
         assert np.array_equal(getattr(whole, name), getattr(summed, name))
     ids = consensus_ids(summed, 2)
     out = np.zeros(a.shape, np.uint64)
     for s, t in cuts:
-        out[s, :, t] = relabelled(a[s, :, t], b[s, :, t], summed, ids)
+        out[s, :, t] = relabelled([a[s, :, t], b[s, :, t]], summed, ids)
     assert np.array_equal(out, consensus(a, b, 2))

@@ -13,8 +13,10 @@ from petavox.blocks import Ledger
 from petavox.cli.app import app
 from petavox.errors import BadInput
 from petavox.segment.consensus import consensus
+from petavox.segment.ensemble import ensemble
 from petavox.space import Box
-from petavox.stages.consensus import ConsensusSettings, consensus_of
+from petavox.stages.consensus import consensus_of
+from petavox.stages.consensus_stages import ConsensusSettings
 from petavox.volume.opening import create, finish
 
 
@@ -41,11 +43,10 @@ def two(rng, shape=(13, 22, 17)):
     return a.astype(np.uint64), b.astype(np.uint64)
 
 
-def go(folder, a, b, name="out", shuffle=None, **settings):
+def go(folder, *passes, name="out", shuffle=None, **settings):
     with Ledger(folder / f"{name}.run" / "ledger.db") as ledger:
         return consensus_of(
-            a,
-            b,
+            passes,
             folder / name,
             ledger=ledger,
             settings=ConsensusSettings(**settings),
@@ -66,7 +67,8 @@ def test_blocks_give_the_consensus_of_the_whole(tmp_path, rng, block):
     assert out.box == Box.of_shape(a.shape, (-4, 3, 0))
     assert tuple(out.voxel_size) == (40, 4, 4)
     assert proof["voxels_kept"] == np.count_nonzero(expected)
-    assert proof["voxels_labelled_in_a"] == np.count_nonzero(a)
+    assert proof["voxels_labelled_in_any"] == np.count_nonzero((a > 0) | (b > 0))
+    assert proof["voxels_kept"] + proof["voxels_dropped"] == proof["voxels_labelled_in_any"]
     assert proof["objects"] == len(np.unique(expected[expected > 0]))
     assert proof["kept_their_id"] + proof["new_ids"] == proof["objects"]
     said = json.loads((tmp_path / "out" / "petavox.json").read_text())
@@ -79,11 +81,19 @@ def test_the_order_of_blocks_does_not_matter_and_a_second_run_keeps_all(tmp_path
     stored(tmp_path / "a", a), stored(tmp_path / "b", b)
     results = []
     for shuffle in (None, 3):
-        go(tmp_path, tmp_path / "a", tmp_path / "b", f"o{shuffle}", shuffle, block=8, min_size=2)
+        go(
+            tmp_path,
+            tmp_path / "a",
+            tmp_path / "b",
+            name=f"o{shuffle}",
+            shuffle=shuffle,
+            block=8,
+            min_size=2,
+        )
         results.append(volume.open(tmp_path / f"o{shuffle}").read())
     assert np.array_equal(*results)
     mark = (tmp_path / "o3" / "0").stat().st_mtime_ns
-    go(tmp_path, tmp_path / "a", tmp_path / "b", "o3", block=8, min_size=2)
+    go(tmp_path, tmp_path / "a", tmp_path / "b", name="o3", block=8, min_size=2)
     assert (tmp_path / "o3" / "0").stat().st_mtime_ns == mark
 
 
@@ -115,8 +125,48 @@ def test_labels_of_blocks_are_agreed_on_block_by_block(tmp_path, rng):
     for block in made["out"].grid:
         one, other, out = (made[n].read(block, block.read) for n in made)
         assert np.array_equal(out, consensus(one, other, 3))
-    with pytest.raises(BadInput, match="two of one kind"):
-        go(tmp_path, tmp_path / "a.blocks", tmp_path / "b", "mixed")
+    with pytest.raises(BadInput, match="all of one kind"):
+        go(tmp_path, tmp_path / "a.blocks", tmp_path / "b", name="mixed")
+
+
+@pytest.mark.parametrize("block", [(32, 32, 32), (5, 22, 7)])
+def test_three_passes_in_blocks_give_the_ensemble_of_the_whole(tmp_path, rng, block):
+    passes = [*two(rng), two(rng)[1]]
+    paths = [stored(tmp_path / f"p{i}", p) for i, p in enumerate(passes)]
+    how = {"share": 0.3, "least": 2, "min_size": 3}
+    proof = go(tmp_path, *paths, block=block, **how)
+    expected = ensemble(passes, **how)
+    assert np.array_equal(volume.open(tmp_path / "out").read(), expected)
+    assert proof["objects"] == len(np.unique(expected[expected > 0]))
+    assert proof["voxels_kept"] == np.count_nonzero(expected)
+    assert proof["objects_3"] == len(np.unique(passes[2][passes[2] > 0]))
+
+
+def test_another_share_counts_nothing_again_but_decides_anew(tmp_path, rng):
+    a, b = two(rng)
+    paths = [stored(tmp_path / "a", a), stored(tmp_path / "b", b)]
+    go(tmp_path, *paths, block=8, share=0.1, min_size=1)
+    mark = (tmp_path / "out.parts" / "petavox.json").stat().st_mtime_ns
+    go(tmp_path, *paths, block=8, share=0.6, min_size=1)
+    assert (tmp_path / "out.parts" / "petavox.json").stat().st_mtime_ns == mark
+    out = volume.open(tmp_path / "out").read()
+    assert np.array_equal(out, ensemble([a, b], share=0.6, min_size=1))
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "said"),
+    [
+        ("a", {}, "two segmentations or more"),
+        ("aba", {}, "--share"),
+        ("ab", {"share": 0.1, "least": 3}, "least is 3"),
+    ],
+)
+def test_a_wrong_number_of_segmentations_is_refused(tmp_path, rng, names, settings, said):
+    for name, values in zip("ab", two(rng), strict=True):
+        stored(tmp_path / name, values)
+    with pytest.raises(BadInput, match=said):
+        go(tmp_path, *(tmp_path / n for n in names), **settings)
+    assert not (tmp_path / "out").exists()
 
 
 def test_volumes_of_other_voxels_are_refused_before_work(tmp_path, rng):
@@ -130,11 +180,11 @@ def test_volumes_of_other_voxels_are_refused_before_work(tmp_path, rng):
     assert not (tmp_path / "out").exists()
 
 
-def test_more_pairs_than_memory_may_hold_is_an_error(tmp_path, rng):
+def test_more_parts_than_memory_may_hold_is_an_error(tmp_path, rng):
     a, b = two(rng)
     stored(tmp_path / "a", a), stored(tmp_path / "b", b)
-    with pytest.raises(BadInput, match="more than max_pairs 3"):
-        go(tmp_path, tmp_path / "a", tmp_path / "b", max_pairs=3)
+    with pytest.raises(BadInput, match="more than max_parts 3"):
+        go(tmp_path, tmp_path / "a", tmp_path / "b", max_parts=3)
 
 
 def test_the_command_prints_the_proof(tmp_path, rng):
@@ -145,5 +195,10 @@ def test_the_command_prints_the_proof(tmp_path, rng):
     assert done.exit_code == 0, done.output
     figures = json.loads(done.stdout.strip().splitlines()[-1])
     assert figures["voxels_kept"] == np.count_nonzero(consensus(a, b, 5))
+    three = [names[0], names[1], names[0], str(tmp_path / "joined")]
+    done = CliRunner().invoke(app, ["consensus", *three, "--share", "0.5", "--min-size", "1"])
+    assert done.exit_code == 0, done.output
+    expected = ensemble([a, b, a], share=0.5, min_size=1)
+    assert np.array_equal(volume.open(tmp_path / "joined").read(), expected)
     again = CliRunner().invoke(app, ["consensus", names[0], str(tmp_path / "none"), names[2]])
     assert again.exit_code == 2

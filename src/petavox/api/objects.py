@@ -98,16 +98,18 @@ def consensus(
     b: Any,
     out: str | Path | None = None,
     *,
+    others: Sequence[Any] = (),
     voxel_size: Sequence[float] | None = None,
     workers: int = 0,
     overwrite: bool = False,
     **settings: Any,
 ) -> Any:
-    """Keep together only what two segmentations of the same voxels both hold together.
+    """One segmentation from two or more of the same voxels.
 
-    a, b: labels (path, Volume, array or DataArray, zyx).  voxel_size: nm, zyx, for arrays.
+    a, b, others: labels (path, Volume, array or DataArray, zyx).  voxel_size: nm, zyx, for arrays.
     settings: keys of ConsensusSettings, such as min_size=1000 (voxels from which a common part is
-    kept).
+    kept). Without share: only what both a and b hold together stays together. With share=0.1, say:
+    parts are joined that more than this share of the segmentations holds together.
     Without `out` gives the agreed labels in the form of `a`; with it the figures.
 
     >>> import petavox as pv, numpy as np
@@ -117,20 +119,20 @@ def consensus(
     >>> agreed[0, 0].tolist()
     [1, 1, 2, 2]
     """
-    from petavox.stages.consensus import ConsensusSettings, consensus_of
+    from petavox.stages.consensus import consensus_of
+    from petavox.stages.consensus_stages import ConsensusSettings
 
     parsed = settings_of(ConsensusSettings, settings, "consensus")
     with ExitStack() as held:
-        first, second = (
+        named = [("a", a), ("b", b), *((f"others[{i}]", v) for i, v in enumerate(others))]
+        passes = [
             held.enter_context(at_path(v, Kind.LABELS, voxel_size=voxel_size, name=n))
-            for n, v in (("a", a), ("b", b))
-        )
+            for n, v in named
+        ]
         folder = held.enter_context(scratch())
         place = folder / "agreed.zarr" if out is None else Path(out)
         with blockwise(place, workers) as how:
-            figures = consensus_of(
-                first, second, place, settings=parsed, overwrite=overwrite, **how
-            )
+            figures = consensus_of(passes, place, settings=parsed, overwrite=overwrite, **how)
         if out is not None:
             return figures
         made = opening.open(place)

@@ -128,8 +128,7 @@ def consensus(call: Call) -> Figures:
     from petavox.stages.consensus import consensus_of
 
     return consensus_of(
-        call.reads["blocks"],
-        call.reads["blocks_again"],
+        [call.reads["blocks"], call.reads["blocks_again"]],
         call.writes["blocks"],
         settings=call.settings,
         **call.how,

@@ -154,7 +154,7 @@ _TABLE = (
         "what both floods hold together",
         ("blocks", "blocks_again"),
         {"blocks": "objects_agreed.blocks"},
-        "petavox.stages.consensus:ConsensusSettings",
+        "petavox.stages.consensus_stages:ConsensusSettings",
         _CALLS + "consensus",
         "petavox.stages.consensus",
         on=False,
