@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from petavox.errors import BadInput
 from petavox.segment.consensus import consensus
-from petavox.segment.ensemble import clustered, ensemble
+from petavox.segment.ensemble import clustered, ensemble, held_together
 from petavox.segment.parts import added, parts_of, relabelled
 
 
@@ -65,6 +65,17 @@ def test_voxels_of_other_passes_are_refused():
         relabelled([a, a], parts_of([a[:1], a[:1]]), np.ones(1, np.uint64))
     with pytest.raises(BadInput, match="of 2 segmentations"):
         relabelled([a, a, a], parts_of([a, a]), np.ones(2, np.uint64))
+
+
+def test_what_a_pass_held_together_and_the_ensemble_did_not_is_counted():
+    first = np.array([1] * 5 + [2] * 4, np.uint64)
+    second = np.array([1] * 6 + [2] * 3, np.uint64)
+    parts = parts_of([first, second])
+    ids = clustered(parts, share=0.9, least=1, min_size=1)
+    assert ids.tolist() == [1, 2, 3]
+    # 5 and 1 voxels of the second's object 1; 1 and 3 of the first's object 2
+    a, b, voxels = held_together(parts, ids)
+    assert list(zip(a, b, voxels, strict=True)) == [(1, 2, 1), (2, 3, 1)]
 
 
 labels = arrays(np.uint64, (3, 4, 5), elements=st.integers(0, 4))

@@ -15,6 +15,7 @@ from petavox.errors import BadInput
 from petavox.segment.consensus import consensus
 from petavox.segment.ensemble import ensemble
 from petavox.space import Box
+from petavox.stages.candidates import overlaps_of
 from petavox.stages.consensus import consensus_of
 from petavox.stages.consensus_stages import ConsensusSettings
 from petavox.volume.opening import create, finish
@@ -140,6 +141,27 @@ def test_three_passes_in_blocks_give_the_ensemble_of_the_whole(tmp_path, rng, bl
     assert proof["objects"] == len(np.unique(expected[expected > 0]))
     assert proof["voxels_kept"] == np.count_nonzero(expected)
     assert proof["objects_3"] == len(np.unique(passes[2][passes[2] > 0]))
+
+
+def test_what_a_pass_held_together_is_told_to_agglomeration(tmp_path, rng):
+    passes = two(rng)
+    paths = [stored(tmp_path / n, p) for n, p in zip("ab", passes, strict=True)]
+    go(tmp_path, *paths, share=0.6, min_size=5)
+    out = volume.open(tmp_path / "out").read()
+    told = overlaps_of(tmp_path / "out")
+    # brute force: in each object of a pass, the smaller of what it holds of each of two
+    expected = {}
+    for values in passes:
+        sums = {}
+        for i in np.unique(values[values > 0]):
+            ids, voxels = np.unique(out[(values == i) & (out > 0)], return_counts=True)
+            for k, (a, m) in enumerate(zip(ids.tolist(), voxels.tolist(), strict=True)):
+                for b, n in list(zip(ids.tolist(), voxels.tolist(), strict=True))[k + 1 :]:
+                    sums[a, b] = sums.get((a, b), 0) + min(m, n)
+        for pair, n in sums.items():
+            expected[pair] = max(expected.get(pair, 0), n)
+    assert expected
+    assert told == expected
 
 
 def test_another_share_counts_nothing_again_but_decides_anew(tmp_path, rng):

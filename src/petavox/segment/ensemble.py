@@ -22,10 +22,13 @@ that of Januszewski et al. 2018, Nature Methods 15:605.
 from __future__ import annotations
 
 import heapq
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
+from petavox.cooccurrence import summed
 from petavox.segment.parts import Parts, parts_of, relabelled
 
 
@@ -128,6 +131,30 @@ class _Linkage:
                 self.near[other].add(i)
                 self.near[i].add(other)
         self.near[k] = set()
+
+
+def held_together(parts: Parts, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Objects that some pass held together although they were not joined: a < b, and voxels.
+
+    ids: (n,) the object of each part, 0 = none. voxels: in each object of a pass the smaller of
+    what it holds of a and of b, summed over the objects of a pass; the largest of all passes.
+    Three arrays of one length, sorted by (a, b); uint64, uint64, int64.
+    """
+    most: dict[tuple[int, int], int] = {}
+    for labels in parts.labels.T:
+        here = (labels > 0) & (ids > 0)
+        groups, objects, voxels = summed(labels[here], ids[here], parts.voxels[here])
+        of_pass: Counter[tuple[int, int]] = Counter()
+        cuts = np.flatnonzero(np.diff(groups)) + 1
+        for some, sizes in zip(np.split(objects, cuts), np.split(voxels, cuts), strict=True):
+            held = list(zip(some.tolist(), sizes.tolist(), strict=True))
+            for (a, m), (b, n) in itertools.combinations(held, 2):
+                of_pass[a, b] += min(m, n)
+        for pair, n in of_pass.items():
+            most[pair] = max(most.get(pair, 0), n)
+    pairs = sorted(most)
+    a, b = (np.array([p[k] for p in pairs], np.uint64) for k in (0, 1))
+    return a, b, np.array([most[p] for p in pairs], np.int64)
 
 
 def ensemble(

@@ -38,6 +38,8 @@ from petavox.stages.block_labels import is_block_labels
 from petavox.stages.stage import Stage
 from petavox.volume import state
 
+OVERLAPS = "overlaps.parquet"
+"""In a volume of labels: pairs that a pass held together and a consensus did not."""
 ORIGINS = "origins.json"
 
 
@@ -245,15 +247,22 @@ def objects(candidates: str | Path, blocks: int) -> tuple[np.ndarray, np.ndarray
 
 
 def overlaps_of(labels: str | Path) -> dict[tuple[int, int], int]:
-    """What `petavox segment` noted while it flooded: (smaller id, larger id) -> voxels.
+    """What is known of pairs from how the labels were made: (smaller id, larger id) -> voxels.
 
-    An object that another one's flood ran into is the first hint that the two are one. Empty for
-    labels without origins.json, such as reconciled ones.
+    An object that another one's flood ran into, or that another pass held together with it, is the
+    first hint that the two are one. `petavox segment` noted the first in origins.json, `petavox
+    consensus` the second in overlaps.parquet. Empty for labels without either, such as reconciled
+    ones.
     """
+    out: dict[tuple[int, int], int] = {}
+    file = Path(labels) / OVERLAPS
+    if file.exists():
+        table = tables.read(file)
+        pairs = zip(table["a"].tolist(), table["b"].tolist(), strict=True)
+        return dict(zip(pairs, table["voxels"].tolist(), strict=True))
     file = Path(labels) / ORIGINS
     if not file.exists():
-        return {}
-    out: dict[tuple[int, int], int] = {}
+        return out
     try:
         for i, origin in json.loads(file.read_text())["origins"].items():
             for k, n in origin.get("overlaps", {}).items():

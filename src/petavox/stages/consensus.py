@@ -28,9 +28,11 @@ from petavox.blocks.ledger import Ledger
 from petavox.blocks.outcome import Limits
 from petavox.errors import BadInput, WorkFailed
 from petavox.provenance import digest
+from petavox.segment.ensemble import held_together
 from petavox.segment.parts import NO_PARTS, added
 from petavox.stages import tables
 from petavox.stages.block_labels import is_block_labels
+from petavox.stages.candidates import OVERLAPS
 from petavox.stages.consensus_stages import (
     IDS,
     ConsensusOfBlocks,
@@ -102,6 +104,8 @@ def consensus_of(
             f"{out} holds {written:,} labelled voxels, the table of parts {proof['voxels_kept']:,}."
             " This is a defect of petavox, or the inputs changed meanwhile; make it again."
         )
+    a, b, voxels = held_together(*ids_of(str(place / IDS)))
+    tables.write(out / OVERLAPS, {"a": a, "b": b, "voxels": voxels})
     said = state.read(out) or {}
     state.finish(out, {**said.get("provenance", {}), "proof": proof})
     return proof
