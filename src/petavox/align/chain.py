@@ -142,12 +142,30 @@ def chain_up(
         m = placed[base].matrix @ back
         t = placed[base].shift - m @ best.transform.shift
         placed[k] = rigid(Field.affine(m, t), source.shape(k))
-        if best.flipped:
-            out.notes.append(f"section {k} is flipped relative to section {base}")
-            say(out.notes[-1])
-        if abs((best.degrees + 180) % 360 - 180) > narrow:
-            out.notes.append(
-                f"section {k} is rotated by {best.degrees:.1f} degrees relative to section {base}"
-            )
-            say(out.notes[-1])
+        for line in _odd(k, placed, before, narrow):
+            out.notes.append(line)
+            say(line)
+    return out
+
+
+def _odd(k: int, placed: Mapping[int, Field], before: Sequence[int], narrow: float) -> list[str]:
+    """How section k lies unlike the up to three before it: flipped, or rotated beyond `narrow`.
+
+    Compared with the one of them that is most like the others: after one that is turned, the
+    next is not called turned for not being so.
+    """
+
+    def apart(a: int, b: int) -> tuple[bool, float]:
+        m = np.linalg.inv(placed[b].matrix) @ placed[a].matrix  # a -> b
+        flipped = bool(np.linalg.det(m) < 0)
+        degrees = float(np.rad2deg(np.arctan2(m[1, 0], m[0, 0])))
+        return flipped, (degrees + 180) % 360 - 180
+
+    usual = min(before, key=lambda a: sum(f + abs(d) for f, d in (apart(a, b) for b in before)))
+    flipped, degrees = apart(usual, k)
+    out = []
+    if flipped:
+        out.append(f"section {k} is flipped relative to section {usual}")
+    if abs(degrees) > narrow:
+        out.append(f"section {k} is rotated by {degrees:.1f} degrees relative to section {usual}")
     return out
