@@ -132,6 +132,21 @@ def test_lanes_change_nothing_but_the_number_of_tasks(here):
     )
 
 
+def test_lanes_of_a_mirrored_flood_come_out_the_right_way_round(here):
+    options = ("--flip", "zx")
+    alone = flood_in_blocks(here, *options, out="alone.blocks")
+    lanes = flood_in_blocks(here, *options, "--lanes", 4, out="lanes.blocks")
+    assert alone.exit_code == lanes.exit_code == 0, alone.output + lanes.output
+    one, other = (BlockLabels.open(here / f"{n}.blocks") for n in ("alone", "lanes"))
+    truth = columns() > 128
+    for block in one.grid:
+        labels = one.read(block, block.read)
+        assert np.array_equal(labels, other.read(block, block.read))
+        inside = truth[block.read.slices(one.grid.total.start)]
+        assert labels.any()
+        assert not labels[~inside].any()
+
+
 @pytest.mark.parametrize(
     ("lanes", "shape"), [(1, (2, 3, 4)), (3, (2, 3, 2)), (8, (2, 2, 1)), (64, (1, 1, 1))]
 )

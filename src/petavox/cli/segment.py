@@ -48,6 +48,10 @@ def segment(
         tuple[int, int, int] | None,
         typer.Option(help="Step of the field of view, z y x voxels; longer is faster [model's]."),
     ] = None,
+    flip: Annotated[
+        str | None,
+        typer.Option(help="Axes to mirror while flooding, such as zx: another pass."),
+    ] = None,
     earlier: Annotated[
         str | None, typer.Option(help="Labels of an earlier pass: obstacles, ids kept.")
     ] = None,
@@ -95,6 +99,7 @@ def segment(
         seeds = "points"
     order |= ({"policy": seeds} if seeds else {}) | ({"reverse": True} if reverse else {})
     how_flooded = dict(values.get("flood") or {}) | ({"deltas": deltas} if deltas else {})
+    how_flooded |= {"flip": flip} if flip else {}
     given: dict[str, Any] = {
         "box": box,
         "precision": precision,

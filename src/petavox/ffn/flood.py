@@ -17,6 +17,7 @@ from petavox.errors import BadInput
 from petavox.ffn import seeds as policies
 from petavox.ffn.canvas import Canvas, Predict
 from petavox.ffn.checkpoint import restore
+from petavox.ffn.flip import mirror_back, mirrored, mirrored_points, mirrored_restrictor
 from petavox.ffn.growth import FloodSettings, Watcher
 from petavox.ffn.model import ModelSpec
 from petavox.ffn.restrict import Restrictor
@@ -114,6 +115,7 @@ def flood(
     if state is not None:
         restore(canvas, state)
     canvas.segment_all(watcher)
+    mirror_back(canvas)
     return canvas
 
 
@@ -129,7 +131,16 @@ def prepared(
     restrictor: Restrictor | None = None,
     earlier: np.ndarray | None = None,
 ) -> Canvas:
-    """The canvas that `flood` starts with: earlier objects in place, seeds chosen."""
+    """The canvas that `flood` starts with: earlier objects in place, seeds chosen.
+
+    With settings.flip all of it is mirrored; petavox.ffn.flip.mirror_back turns it back.
+    """
+    axes = settings.flip if settings else ""
+    if axes:
+        points = None if points is None else mirrored_points(points, image.shape, axes)
+        earlier = None if earlier is None else mirrored(earlier, axes)
+        restrictor = None if restrictor is None else mirrored_restrictor(restrictor, axes)
+        image = mirrored(image, axes)
     canvas = Canvas(normalised(image, spec), predict, spec, settings, restrictor)
     if earlier is not None:
         if earlier.shape != canvas.shape:

@@ -29,6 +29,9 @@ class FloodSettings(Settings):
     deltas: ZyxSetting | None = None
     """Step of the field of view, voxels zyx. A longer one than the network was trained with needs
     fewer steps, with less overlap between them."""
+    flip: str = Field("", pattern="^z?y?x?$")
+    """Axes along which the image is mirrored while it is flooded, such as zx: another pass for a
+    consensus. The labels come out the right way round."""
     disco_threshold: float = Field(0.0, lt=1)
     """Share of a field of view above the move threshold from which voxels once below 0.5 stay
     there; negative: never."""

@@ -85,6 +85,7 @@ class BlockwiseSegment(Stage):
         "petavox.ffn.batched",
         "petavox.ffn.batched_maps",
         "petavox.ffn.canvas",
+        "petavox.ffn.flip",
         "petavox.ffn.flood",
         "petavox.ffn.moves",
         "petavox.ffn.seeds",
@@ -252,6 +253,7 @@ def _flooded(
     context: Context,
 ) -> list[_Found]:
     from petavox.ffn.batched import LockStep
+    from petavox.ffn.flip import mirror_back
     from petavox.ffn.flood import prepared
     from petavox.stages.flood_steps import Steps
     from petavox.stages.restrictions import restrictions
@@ -282,6 +284,8 @@ def _flooded(
             canvas.segment_all(steps)
     if predict is not None and not plain:
         LockStep(canvases, predict, settings.together).run(steps.together)
+    for canvas in canvases:
+        mirror_back(canvas)
     return [
         _Found(
             np.maximum(canvas.segmentation, 0).astype(np.uint32),
