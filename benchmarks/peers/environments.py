@@ -6,6 +6,7 @@ that its registry does not give is a row in the table, not an error.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,6 +15,8 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 HERE = Path(__file__).parent
 ROOM = HERE.parent / ".peers"
@@ -76,15 +79,28 @@ def source_of(package: str, version: str, seconds: float = 120) -> Path:
 def run(python: Path, script: str, *arguments: str, seconds: float = 300) -> Any:
     """The last line, JSON, of a script of this folder run by `python`. Raises Unavailable."""
     command = [str(python), "-W", "ignore", str(HERE / script), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True)
-        return json.loads(done.stdout.strip().splitlines()[-1])
-    except subprocess.CalledProcessError as e:
-        raise Unavailable(f"fails: {_last(e.stderr)}") from None
+        out, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         raise Unavailable(f"did not end within {seconds:.0f} s") from None
+    finally:
+        _end(process)
+    if process.returncode:
+        raise Unavailable(f"fails: {_last(errors)}")
+    try:
+        return json.loads(out.strip().splitlines()[-1])
     except (IndexError, json.JSONDecodeError):
         raise Unavailable("gave no figures") from None
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a script, and what it started."""
+    if process.poll() is None:
+        for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        process.wait()
 
 
 def version(python: Path, package: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import run, table
+from benchmarks.peers import environments
 from benchmarks.peers.environments import Unavailable
 
 
@@ -135,3 +136,41 @@ def test_the_page_has_the_newest_line_of_each_kind(monkeypatch, tmp_path):
     assert "| demo | not measured |" in text
     assert "| figure89 |" not in text  # a page to read: the rest is in the file
     assert (docs / "images" / "benchmarks.png").stat().st_size > 0
+
+
+def test_a_peer_that_takes_too_long_ends_with_all_that_it_started(tmp_path, monkeypatch):
+    told, script = tmp_path / "pid", tmp_path / "peer.py"
+    script.write_text(
+        "import os, subprocess, sys, time\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(told) + '_'!r}, 'w').write(str(p.pid))\n"
+        f"os.rename({str(told) + '_'!r}, {str(told)!r})\n"
+        "time.sleep(600)"
+    )
+
+    def too_long(_process, timeout):
+        while not told.exists():
+            time.sleep(0.02)
+        raise subprocess.TimeoutExpired("script", timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", too_long)
+    monkeypatch.setattr(environments, "HERE", tmp_path)
+    with pytest.raises(Unavailable, match="did not end within 5 s"):
+        environments.run(Path(sys.executable), "peer.py", seconds=5)
+    while alive(int(told.read_text())):
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("print('{\"a\": 1}')", None), ("print('no')", "gave no figures"),
+     ("raise SystemExit('no licence')", "fails: no licence")],
+)  # fmt: skip
+def test_what_a_peer_says_is_its_figures_or_the_reason(line, told, tmp_path, monkeypatch):
+    (tmp_path / "peer.py").write_text(line)
+    monkeypatch.setattr(environments, "HERE", tmp_path)
+    if told is None:
+        assert environments.run(Path(sys.executable), "peer.py") == {"a": 1}
+        return
+    with pytest.raises(Unavailable, match=told):
+        environments.run(Path(sys.executable), "peer.py")
