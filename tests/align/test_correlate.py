@@ -87,3 +87,15 @@ def test_a_window_tells_the_more_the_more_two_images_agree(rng):
     quiet, loud, lost = (information(noise) for noise in (0.3, 1.0, 30.0))
     assert quiet > 2 * loud > 0
     assert lost < 0.05 * loud
+
+
+def test_the_shift_of_b_against_a_is_that_of_a_against_b_read_backwards(rng):
+    """So a left-right check of windows cut at one place could never fail."""
+    image = torch.as_tensor(rng.standard_normal((1, 70, 70)), dtype=torch.float32)
+    windows = [image[:, 3 + d : 51 + d, 5:53] for d in (0, 4)]
+    a, b = (correlate.spectra(w) for w in windows)
+    weights = correlate.band(a, b, 1.5)
+    there = correlate.peaks(a, b, weights, search=12)
+    back = correlate.peaks(b, a, weights, search=12)
+    assert torch.allclose(there.shift, -back.shift, atol=1e-3)
+    assert abs(float(there.shift[0, 0]) + 4) < 0.3

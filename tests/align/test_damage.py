@@ -258,3 +258,19 @@ def test_real_sections_are_hardly_flagged(real_data, name, pixel):
     shares = [masks(s, everywhere(s), pixel).match.mean() for s in stack]
     assert np.mean(shares) > 0.998
     assert min(shares) > 0.99
+
+
+def test_a_large_grain_is_dust_where_membranes_touch_it(rng):
+    """Its rim is less steep there on average, but no tissue is so dark over so much."""
+    y, x = np.mgrid[:400, :400]
+    image = np.full((400, 400), 160.0)
+    for line in range(20, 400, 40):  # membranes as sharp as anything in the picture
+        image[np.abs(y - line) < 3] = 70
+        image[np.abs(x - line) < 3] = 70
+    soft = ndi.gaussian_filter((np.hypot(y - 203, x - 196) < 30).astype(float), 4.0)
+    image = image * (1 - soft) + 14 * soft + 6 * rng.standard_normal(image.shape)
+    values, ok = np.clip(image, 1, 255).astype(np.uint8), np.ones((400, 400), bool)
+    grains = [f for f in masks(values, ok, 8.0).findings if f.kind == "dust"]
+    assert any(f.box[0] < 203 < f.box[2] and f.box[1] < 196 < f.box[3] for f in grains)
+    without = DamageSettings(dust_large_rim=1.3)
+    assert not [f for f in masks(values, ok, 8.0, without).findings if f.kind == "dust"]

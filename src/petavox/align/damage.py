@@ -178,9 +178,10 @@ def find(small: Reduced, pixel_nm: float, settings: DamageSettings | None = None
             here = label[where] == number
             area = here.sum() * um2
             if math.pi / 4 * (s.dust_nm / 1000) ** 2 <= area <= s.dust_max_um2:
+                least = s.dust_large_rim if area >= s.dust_large_um2 else s.dust_rim
                 rim = view.rim(where, here)
-                if rim >= s.dust_rim:
-                    keep("dust", label, number, where, rim / s.dust_rim)
+                if rim >= least:
+                    keep("dust", label, number, where, rim / least)
 
     reach = max(1, round(s.margin_nm / nm))
     wide = _dilated(hurt["fold"] | hurt["crack"] | hurt["dust"], reach)

@@ -29,7 +29,8 @@ class DamageSettings(Settings):
     depth, a crack, whose neighbours may be pale processes, to halfway between that and all.
     thin_*: the same at a sigma of 20 nm, for bands about as thin as 100 nm, which must be longer.
     dust_nm, dust_max_um2: least diameter, largest area.
-    dust_rim: steepness of the rim, in units of the section's 95th percentile gradient.
+    dust_rim: steepness of the rim, in units of the section's 95th percentile gradient; from
+    dust_large_um2 on, where no tissue is as dark, dust_large_rim.
     flat_um2: least constant area.  empty_um2, empty_texture: least area without texture, and its
     texture relative to the section's median.  margin_nm: added around folds, cracks and dust.
     """
@@ -51,6 +52,8 @@ class DamageSettings(Settings):
     dust_nm: float = 60.0
     dust_max_um2: float = 1.5
     dust_rim: float = 1.3
+    dust_large_um2: float = 0.06
+    dust_large_rim: float = 1.0
     flat_um2: float = 0.04
     empty_um2: float = 1.5
     empty_texture: float = 0.3
