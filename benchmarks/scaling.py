@@ -3,7 +3,7 @@
     python -m benchmarks.scaling [--stages phantom score ...] [--sizes 4] [--seconds 600]
 
 What it is: the commands of petavox (benchmarks.scaling_stages) on one, two, four and eight times
-the work, each in a process of its own; a line for each stage, and docs/images/scaling.png.
+the work, each in a process of its own; a line for each stage (benchmarks.table draws them).
 Processor seconds are fitted by a power of the work; `exponent_last` is that of the last doubling
 alone, where what is constant counts least. n log n on these sizes is about 1.06, and figures of
 small work scatter, so a stage whose last doubling is above 1.25 is called `worse_than_n_log_n`.
@@ -34,7 +34,6 @@ from benchmarks.scaling_stages import CHAINS, Commands
 
 FACTORS = ((1, 1, 1), (1, 1, 2), (1, 2, 2), (2, 2, 2))
 WORST = 1.25
-PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "scaling.png"
 
 
 MODULES = {"import": "volume.transfer", "export": "volume.transfer", "train": "ffn.trainer"}
@@ -128,14 +127,14 @@ def curves(names: tuple[str, ...], sizes: int) -> dict[str, dict[str, Any]]:
     return {name: fitted(work, [r[i] for r in rows]) for i, name in enumerate(names)}
 
 
-def newest() -> dict[str, dict[str, Any]]:
+def newest(results: Path = RESULTS) -> dict[str, dict[str, Any]]:
     """The newest curve of each stage that has one."""
-    file = RESULTS / "scaling.jsonl"
+    file = results / "scaling.jsonl"
     lines = map(json.loads, file.read_text().splitlines()) if file.exists() else ()
     return {x["stage"]: x for x in lines if "cpu_seconds" in x}
 
 
-def draw(shown: dict[str, dict[str, Any]], picture: Path = PICTURE) -> None:
+def draw(shown: dict[str, dict[str, Any]], picture: Path) -> None:
     """Processor seconds and memory of each stage, both axes doubling."""
     import matplotlib as mpl
 
@@ -169,7 +168,7 @@ def draw(shown: dict[str, dict[str, Any]], picture: Path = PICTURE) -> None:
 
 
 def main() -> None:
-    """Measure, print one line of JSON for each stage, draw."""
+    """Measure, print one line of JSON for each stage."""
     options = argparse.ArgumentParser(description="Time and memory against the work.")
     known = [name for names in CHAINS for name in names]
     options.add_argument("--stages", nargs="*", default=known, choices=known)
@@ -190,8 +189,6 @@ def main() -> None:
         found = dict.fromkeys(names, why) if late else curves(names, given.sizes)
         for name, figures in found.items():
             emit("scaling", stage=name, **figures, load=round(os.getloadavg()[0], 1))
-    if known_curves := newest():
-        draw(known_curves)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import scaling
 from benchmarks.common import RESULTS
 
 ROWS = 40
@@ -188,6 +189,29 @@ def draw() -> bool:
     return True
 
 
+def growth() -> str:
+    """How stages grow with their work: a table and a picture; "" where none was measured."""
+    curves = scaling.newest(RESULTS)
+    if not curves:
+        return ""
+    picture = PICTURE.with_name("scaling.png")
+    scaling.draw(curves, picture)
+    rows = [
+        "| stage | processor seconds at x1, x2, x4, x8 | exponent of the last doubling "
+        "| peak memory, MB | verdict | measured |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, c in sorted(curves.items()):
+        seconds, memory = (", ".join(map(text, c[k])) for k in ("cpu_seconds", "peak_mb"))
+        verdict = "worse than n log n" if c["worse_than_n_log_n"] else "n log n or better"
+        rows.append(
+            f"| {name} | {seconds} | {c['exponent_last']:.2f} | {memory} | {verdict} "
+            f"| {c['when'][:16].replace('T', ' ')} |"
+        )
+    shown = f"![Time and memory against the work]({picture.relative_to(DOCS)})"
+    return "## scaling\n\n" + "\n".join(rows) + f"\n\n{shown}\n"
+
+
 def main() -> None:
     """Write the page and its picture."""
     pictured = draw()
@@ -196,8 +220,8 @@ def main() -> None:
         if pictured
         else ""
     )
-    files = sorted(RESULTS.glob("*.jsonl"))
-    PAGE.write_text("\n".join([HEAD, glance(), picture, *(section(f) for f in files)]))
+    files = [f for f in sorted(RESULTS.glob("*.jsonl")) if f.stem != "scaling"]
+    PAGE.write_text("\n".join([HEAD, glance(), picture, growth(), *map(section, files)]))
     print(PAGE)
 
 

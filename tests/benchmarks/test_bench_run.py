@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import run, table
+from benchmarks import run, scaling, table
 from benchmarks.peers import environments
 from benchmarks.peers.environments import Unavailable
 
@@ -124,6 +124,10 @@ def test_the_page_has_the_newest_line_of_each_kind(monkeypatch, tmp_path):
         | {f"figure{k}": k for k in range(90)},
     ]
     (results / "meshes.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    curve = {"benchmark": "scaling", "stage": "mesh", "when": "2026-01-02T00:00:00"}
+    work, rows = [1, 2], [{"cpu_seconds": 1.0, "seconds": 1, "peak_mb": 9, "before_mb": 5}] * 2
+    rows = [rows[0], rows[1] | {"cpu_seconds": 4.0}]
+    (results / "scaling.jsonl").write_text(json.dumps(curve | scaling.fitted(work, rows)) + "\n")
     monkeypatch.setattr(table, "RESULTS", results)
     monkeypatch.setattr(table, "DOCS", docs)
     monkeypatch.setattr(table, "PAGE", docs / "benchmarks.md")
@@ -135,6 +139,8 @@ def test_the_page_has_the_newest_line_of_each_kind(monkeypatch, tmp_path):
     assert "| cpu_seconds | 9.5 |" not in text
     assert "| demo | not measured |" in text
     assert "| figure89 |" not in text  # a page to read: the rest is in the file
+    assert "| mesh | 1, 4 | 2.00 | 9, 9 | worse than n log n | 2026-01-02 00:00 |" in text
+    assert (docs / "images" / "scaling.png").stat().st_size > 0
     assert (docs / "images" / "benchmarks.png").stat().st_size > 0
 
 
