@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
+
 import petavox as pv
 from benchmarks.common import data_folder
 from petavox.provenance import write_atomically
@@ -29,16 +31,25 @@ def main() -> None:
     options.add_argument("--z", type=int, default=125, help="section, in voxels of the volumes")
     options.add_argument("--name", default="published", help="docs/images/NAME.png")
     options.add_argument("--title", default="result", help="words above the result")
+    options.add_argument("--beside", help="another result, drawn to the right of the first")
+    options.add_argument("--beside-title", default="another", help="words above that one")
     given = options.parse_args()
     image, truth, result = map(pv.open, (given.image, given.truth, given.result))
     box = image.box.intersection(truth.box).intersection(result.box)
-    drawn = picture.figure(
-        image.read(box),
-        truth.read(box),
-        result.read(box),
-        given.z - box.start[0],
-        titles=("image", "truth", given.title),
-    )
+
+    def drawn_with(labels: pv.Volume, title: str) -> np.ndarray:
+        return picture.figure(
+            image.read(box),
+            truth.read(box),
+            labels.read(box),
+            given.z - box.start[0],
+            titles=("image", "truth", title),
+        )
+
+    drawn = drawn_with(result, given.title)
+    if given.beside:
+        other = drawn_with(pv.open(given.beside), given.beside_title)
+        drawn = np.concatenate([drawn, other[:, -(other.shape[1] // 3) :]], 1)
     file = IMAGES / f"{given.name}.png"
     write_atomically(file, picture.png(drawn))
     print(f"{file}: section z = {given.z}, {drawn.shape[1]} x {drawn.shape[0]} pixels")
