@@ -78,6 +78,31 @@ def test_blocks_become_the_objects_of_the_whole(here):
     assert not found[truth == 0].any()
 
 
+def test_an_object_that_fills_its_blocks_is_kept_unless_the_guard_is_asked_for(here, caplog):
+    image = pv.create(
+        here / "soma.zarr", box=pv.Box((0, 0, 0), (26, 30, 44)), voxel_size=(8, 8, 8),
+        dtype="uint8", kind="image",
+    )  # fmt: skip
+    bright = np.full(image.shape, 190, np.uint8)
+    bright[:, :, 40:] = 64
+    image.write(image.box, bright + np.random.default_rng(0).integers(0, 9, image.shape, np.uint8))
+    finish(image, {})
+    words = [
+        "segment", here / "soma.zarr", here / "o.blocks", "--model", here / "m.safetensors",
+        "--blocks", 13, 15, 22, "--context", 8, 8, 8, "--json", "--settings", here / "s.yaml",
+    ]  # fmt: skip
+    kept = json.loads(petavox(*words).stdout)
+    assert kept["leaks"] == 0
+    assert kept["filled"] > 0.7
+    assert "leak guard" not in caplog.text
+    text = (here / "s.yaml").read_text().replace("1500}", "1500, max_object_share: 0.5}")
+    (here / "s.yaml").write_text(text)
+    guarded = json.loads(petavox(*words, "--overwrite").stdout)
+    assert guarded["leaks"] > 0
+    assert guarded["filled"] < 0.5
+    assert "leak guard" in caplog.text
+
+
 def test_a_mask_holds_in_every_block(here):
     image = pv.open(here / "image.zarr")
     mask = pv.create(

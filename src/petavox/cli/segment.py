@@ -149,4 +149,10 @@ def segment(
             retry_quarantined=retry_quarantined,
             **how,
         )
-        return done.figures() | {"next": f"petavox reconcile {out} FINAL"}
+        sums = how["ledger"].counters("segment-blocks")
+        return (
+            done.figures()
+            | {k: int(sums[k]) for k in ("objects", "fovs", "leaks") if k in sums}
+            | {"filled": sums["filled_voxels"] / sums["voxels"]}
+            | {"next": f"petavox reconcile {out} FINAL"}
+        )

@@ -39,8 +39,9 @@ class FloodSettings(Settings):
     """Voxels; smaller objects are dropped."""
     min_boundary_dist: ZyxSetting = (1, 1, 1)
     """No object starts this near (voxels, zyx) to another object."""
-    max_object_share: float = Field(0.5, gt=0, le=1)
-    """Leak guard: an object over this share of the subvolume's voxels is stopped and left out."""
+    max_object_share: float = Field(1.0, gt=0, le=1)
+    """Leak guard: an object over this share of the subvolume's voxels is stopped and left out. Off
+    at 1: a soma, a vessel or a glial cell may well fill a whole block."""
     max_box_share: float = Field(1.0, gt=0, le=1)
     """Leak guard: the same for the share of its bounding box."""
     keep_probability: bool = False

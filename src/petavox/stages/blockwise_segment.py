@@ -10,6 +10,7 @@ What it is not: the deciding of which objects of two blocks are one (petavox.sta
 from __future__ import annotations
 
 import functools
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from petavox.space import Block, Box, Grid, VoxelSize, zyx
 from petavox.stages import tables
 from petavox.stages.block_labels import BlockLabels
 from petavox.stages.stage import Stage, run_stage
+
+log = logging.getLogger("petavox")
 
 
 class BlockwiseSettings(Settings):
@@ -290,7 +293,7 @@ def _flooded(
         _Found(
             np.maximum(canvas.segmentation, 0).astype(np.uint32),
             sorted(canvas.origins.items()),
-            {"fovs": int(canvas.counters["fovs"])},
+            {k: int(canvas.counters[k]) for k in ("fovs", "leaks")},
         )
         for canvas in canvases
     ]
@@ -367,6 +370,13 @@ def segment_blocks(
         reads=reads,
         writes={"objects": objects, "origins": objects.with_name(objects.name + ".origins")},
     )
-    return run_stage(
+    done = run_stage(
         stage, ledger=ledger, engine=engine, limits=limits, overwrite=overwrite, **options
     )
+    if leaks := int(ledger.counters(stage.name).get("leaks", 0)):
+        log.warning(
+            "%d objects grew over the leak guard's share of their block and were left out, which "
+            "leaves holes if they were real; see flood.max_object_share",
+            leaks,
+        )
+    return done
