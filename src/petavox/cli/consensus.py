@@ -62,7 +62,7 @@ def consensus(
 
     petavox consensus forward.zarr reverse.zarr agreed.zarr --min-size 1000
 
-    petavox consensus one.zarr two.zarr three.zarr agreed.zarr --share 0.1 --least 2
+    petavox consensus one.zarr two.zarr three.zarr agreed.zarr --share 0.34 --least 2
     """
     from petavox.settings import parse, read_yaml_mapping
     from petavox.stages.consensus import consensus_of

@@ -1,7 +1,7 @@
 """Consensus of several segmentations of the same voxels, block by block.
 
     petavox consensus forward.zarr reverse.zarr agreed.zarr
-    petavox consensus one.zarr two.zarr three.zarr agreed.zarr --share 0.1 --least 2
+    petavox consensus one.zarr two.zarr three.zarr agreed.zarr --share 0.34 --least 2
 
     parts    each block counts the voxels of every combination of objects: a table of blocks
     ids      the sum of the tables, and each part's object, in the driver
@@ -117,7 +117,7 @@ def _check_number(passes: int, settings: ConsensusSettings) -> None:
     if passes > 2 and settings.share is None:
         raise BadInput(
             f"{passes} segmentations are given: without --share the consensus is one of two. Give "
-            "--share 0.1 (or another one) to join their parts by what they hold together."
+            "--share 0.34 (or another one) to join their parts by what they hold together."
         )
     if settings.least > passes:
         raise BadInput(

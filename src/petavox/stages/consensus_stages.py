@@ -52,8 +52,8 @@ class ConsensusSettings(Settings):
     share: float | None = Field(None, ge=0, lt=1)
     """None: the published consensus of two, where every part is an object. Else parts are joined
     while, on average over the segmentations that label both, more than this share of their voxels
-    have one label: 0.1 joins what any of a few joined unless much speaks against it, 0.5 what most
-    of them did."""
+    have one label. Of three or four: 0.34 joins what two of them did, 0.1 what any did, so that one
+    bad pass spoils it."""
     least: int = Field(1, ge=1)
     """With a share: segmentations that must label a part, else it is nothing."""
     block: ZyxSetting = (256, 256, 256)
