@@ -160,8 +160,11 @@ class ParslEngine:
         return lost
 
     def _patience(self) -> float:
-        """Seconds without a worker in any block: long until the first result, then short."""
-        return 60.0 if self._unproven else self.site.lost_after_s + 3.0
+        """Seconds without a worker in any block: long until the first result, then short.
+
+        On a machine where many others work, workers have taken more than a minute to start.
+        """
+        return 240.0 if self._unproven else self.site.lost_after_s + 3.0
 
     def _start(self) -> None:
         began = time.monotonic()
