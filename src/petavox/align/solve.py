@@ -18,6 +18,7 @@ so a false match loses all its force. y and x share one factorisation.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,8 +94,12 @@ def relax(
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(int)
     first = dict(zip(names, starts[:-1].tolist(), strict=True))
     data, target, w0, scale = _system(base, lattices, matches, fixed, first, int(starts[-1]))
+    plain = functools.cache(lambda lattice: _regular(lattice, stiffness, np.ones(lattice.shape)))
     regular = [
-        _regular(lattices[k], stiffness, springs.get(k, np.ones(lattices[k].shape))) for k in names
+        plain(lattices[k])
+        if k not in springs or (springs[k] == 1).all()
+        else _regular(lattices[k], stiffness, springs[k])
+        for k in names
     ]
     problem = normal.Problem(
         data, regular, [_sparser(lattices[k]) for k in names], starts.tolist(), run

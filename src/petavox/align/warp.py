@@ -52,8 +52,10 @@ def grid(
 
 def reach(coordinates: np.ndarray, shape: tuple[int, int], margin: int = 3) -> tuple[slice, slice]:
     """The piece of an image of `shape` that sampling at `coordinates` (h, w, 2) needs."""
-    low = np.floor(coordinates.reshape(-1, 2).min(0)).astype(int) - margin
-    high = np.ceil(coordinates.reshape(-1, 2).max(0)).astype(int) + margin + 1
+    # one axis at a time: a reduction over all but a last axis of two is ten times slower
+    axes = (coordinates[..., 0], coordinates[..., 1])
+    low = np.floor([c.min() for c in axes]).astype(int) - margin
+    high = np.ceil([c.max() for c in axes]).astype(int) + margin + 1
     (y, x) = (
         slice(int(np.clip(a, 0, n)), int(np.clip(b, 0, n)))
         for a, b, n in zip(low, high, shape, strict=True)

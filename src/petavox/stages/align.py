@@ -30,7 +30,7 @@ from petavox import provenance
 from petavox.align import frames, match, solve, stack
 from petavox.align.damage_view import DamageSettings
 from petavox.align.frames import Field, Lattice, extent
-from petavox.align.stack import AlignSettings
+from petavox.align.stack_settings import AlignSettings
 from petavox.blocks import Engine, Ledger
 from petavox.blocks.content import content_digest
 from petavox.errors import BadInput, WorkFailed
