@@ -27,7 +27,7 @@ class PartnerSettings(Settings):
     """Voxels so near to the cleft speak for their objects."""
     post_share: float = Field(0.06, gt=0, le=1)
     """Of the strongest postsynaptic object's evidence that another partner has at least."""
-    min_side_nm3: float = Field(20_000.0, ge=0)
+    min_side_nm3: float = Field(10_000.0, ge=0)
     """Evidence (volume times probability) below which an object is no partner."""
 
 
