@@ -7,7 +7,7 @@ import itertools
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petavox.errors import BadInput
@@ -51,6 +51,7 @@ def test_an_id_holds_layer_place_and_number():
     assert layout.chunk_of(pieces).tolist() == [[0, 0, 0]] * 2 + [[0, 0, 1]] * 2
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000))
 def test_ingestion_gives_the_agglomerated_objects(seed):
     rng = np.random.default_rng(seed)
