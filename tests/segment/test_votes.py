@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from petavox.errors import BadInput
-from petavox.segment.votes import Rule, contingency, decide, touching
+from petavox.segment.votes import Rule, contingency, decide, partners, touching
 
 
 def linked(a, b, **rule):
@@ -103,3 +103,21 @@ def test_touching_counts_voxels_of_the_plane():
     assert list(touching(plane, min_voxels=1)) == [3, 5]
     assert list(touching(plane, min_voxels=2)) == [3]
     assert list(touching(np.zeros((2, 2), int), min_voxels=1)) == []
+
+
+def test_what_lies_almost_whole_in_another_is_linked_beside_the_largest_partner():
+    a = [1] * 6 + [2] * 4 + [3, 3]
+    b = [9] * 9 + [0] + [9, 8]
+    # 2 lies to three quarters in 9, 3 to one half in 9 and to one half in 8
+    assert linked(a, b) == {(1, 9), (3, 8)}
+    assert linked(a, b, inside=0.75) == {(1, 9), (2, 9), (3, 8)}
+    assert linked(a, b, inside=0.75, min_inside=4) == {(1, 9), (3, 8)}
+
+
+def test_the_largest_partner_of_each_id():
+    table = contingency(np.array([1, 1, 1, 2, 2, 0]), np.array([5, 6, 6, 6, 0, 7]))
+    ids = np.array([2, 1, 4], np.uint64)
+    assert partners(ids, table.a, table.b, table.overlap).tolist() == [6, 6, 0]
+    assert partners(np.array([7, 6], np.uint64), table.b, table.a, table.overlap).tolist() == [0, 1]
+    nothing = contingency(np.zeros(2, int), np.zeros(2, int))
+    assert partners(ids, nothing.a, nothing.b, nothing.overlap).tolist() == [0, 0, 0]

@@ -6,7 +6,9 @@ What it is not: reading blocks, or merging over many faces.
 
 The rule (Januszewski et al. 2018, Methods, reconciliation, made strict): a and b are linked where
 each is the other's largest partner, and their overlap is at least `share` of the smaller of the
-two in the overlap. Ties go to the smaller id, so the result depends on nothing but the voxels.
+two in the overlap. Beyond it: two are linked, largest partners or not, where one lies almost whole
+inside the other; so an object that one block split and the other did not becomes one. Ties go to
+the smaller id, so the result depends on nothing but the voxels.
 """
 
 from __future__ import annotations
@@ -26,11 +28,15 @@ class Rule:
 
     share: of the smaller object's voxels in the overlap, 0..1.  min_overlap: voxels.
     mutual: each must be the other's largest partner.
+    inside, min_inside: share of the smaller one's voxels in the overlap, and voxels, from which it
+    lies inside the other and is linked even if another is the larger partner; None: never.
     """
 
     share: float = 0.5
     min_overlap: int = 1
     mutual: bool = True
+    inside: float | None = None
+    min_inside: int = 1
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,8 @@ def decide(table: Contingency, rule: Rule, axis: int) -> Links:
     if rule.mutual:
         accepted &= _is_best(table.a, table.b, table.overlap)
         accepted &= _is_best(table.b, table.a, table.overlap)
+    if rule.inside is not None:
+        accepted |= (share >= rule.inside) & (table.overlap >= rule.min_inside)
     return Links(
         table.a,
         table.b,
@@ -99,6 +107,20 @@ def _is_best(of: np.ndarray, partner: np.ndarray, overlap: np.ndarray) -> np.nda
     best = np.zeros(len(of), bool)
     best[order[first]] = True
     return best
+
+
+def partners(ids: np.ndarray, of: np.ndarray, other: np.ndarray, overlap: np.ndarray) -> np.ndarray:
+    """The largest partner of each id, (n,) uint64; 0 for those that meet nothing.
+
+    ids: (n,) uint64.  of, other, overlap: columns of a contingency table, whichever way round.
+    """
+    best = _is_best(of, other, overlap)
+    order = np.argsort(of[best])
+    known, partner = of[best][order], other[best][order]
+    if len(known) == 0:
+        return np.zeros(len(ids), np.uint64)
+    at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return np.where(known[at] == ids, partner[at], np.uint64(0)).astype(np.uint64)
 
 
 def touching(plane: np.ndarray, *, min_voxels: int) -> np.ndarray:

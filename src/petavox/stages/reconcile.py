@@ -38,7 +38,7 @@ from petavox.errors import BadInput, WorkFailed
 from petavox.provenance import digest, record
 from petavox.segment.links import Links, pack
 from petavox.segment.unionfind import PartitionedUnion, components
-from petavox.segment.votes import Rule, contingency, decide, touching
+from petavox.segment.votes import Rule, contingency, decide, partners, touching
 from petavox.settings import Settings, ZyxSetting
 from petavox.space import Block, Box, Grid, zyx
 from petavox.stages import tables
@@ -65,6 +65,11 @@ class ReconcileSettings(Settings):
     min_overlap: int = Field(1, ge=1)
     mutual: bool = True
     """Each must be the other's largest partner."""
+    inside: float | None = Field(0.8, gt=0, le=1)
+    """Share of an object's voxels in the overlap that lie in one of the other block, from which the
+    two join even if that one has a larger partner: what one block split, the other did not."""
+    min_inside: int = Field(500, ge=1)
+    """Voxels that must overlap for that."""
     min_contact: int = Field(1, ge=1)
     """Voxels of a face's plane from which an object counts as reaching it (for the proof)."""
     block: ZyxSetting | None = None
@@ -110,7 +115,7 @@ class Votes(Stage):
 def vote_block(block: Block, context: Context) -> Counters:
     """Decide on the faces between a block and its next ones along z, y and x."""
     settings = context.parsed(ReconcileSettings)
-    rule = Rule(settings.share, settings.min_overlap, settings.mutual)
+    rule = Rule(**{k: getattr(settings, k) for k in Rule.__dataclass_fields__})
     source = _Source(context.reads["objects"], settings)
     found, contacts, faces = [], [], 0
     for axis in range(3):
@@ -121,7 +126,8 @@ def vote_block(block: Block, context: Context) -> Counters:
         faces += 1
         other = source.grid.at(index)
         a, b = source.overlap(block, other, axis)
-        links = decide(contingency(a, b), rule, axis)
+        table = contingency(a, b)
+        links = decide(table, rule, axis)
         same = links.a[links.a == links.b]
         if len(same):
             raise BadInput(
@@ -130,10 +136,11 @@ def vote_block(block: Block, context: Context) -> Counters:
                 f"blocks of {source.grid.block}, or is reconciled already."
             )
         found.append(links)
-        for side, one, mine in ((0, block, links.a), (1, other, links.b)):
-            plane = source.plane(one, axis, upper=side == 0)
+        sides = ((block, True, table.a, table.b), (other, False, table.b, table.a))
+        for one, upper, mine, theirs in sides:
+            plane = source.plane(one, axis, upper=upper)
             ids = touching(plane, min_voxels=settings.min_contact)
-            contacts.append((ids, np.isin(ids, mine[links.accepted])))
+            contacts.append((ids, partners(ids, mine, theirs, table.overlap)))
     links = Links.joined(found)
     ids, voxels = source.own(block)
     folder = context.writes["links"]
@@ -142,7 +149,7 @@ def vote_block(block: Block, context: Context) -> Counters:
         tables.part(folder, block.number, "contacts"),
         {
             "id": np.concatenate([c[0] for c in contacts] or [np.zeros(0, np.uint64)]),
-            "linked": np.concatenate([c[1] for c in contacts] or [np.zeros(0, bool)]),
+            "partner": np.concatenate([c[1] for c in contacts] or [np.zeros(0, np.uint64)]),
         },
     )
     tables.write(tables.part(folder, block.number, "objects"), {"id": ids, "voxels": voxels})
@@ -274,13 +281,16 @@ def _proof(
     n = grid.shape
     expected = sum((n[a] - 1) * (len(grid) // n[a]) for a in range(3))
     _require(int(sums["faces"]) == expected, f"{sums['faces']} faces decided, not {expected}")
-    all_ids, loose = [], []
+    all_ids, cut, ending = [], [], []
     for columns in tables.parts(votes.writes["links"], len(grid), "contacts"):
-        ids, linked = columns["id"], columns["linked"].astype(bool)
+        ids, partner = columns["id"], columns["partner"]
         all_ids.append(np.unique(ids))
-        loose.append(np.unique(ids[~linked]))
+        final_id, final_partner = final_ids(lookup, ids), final_ids(lookup, partner)
+        cut.append(np.unique(final_id[(partner > 0) & (final_id != final_partner)]))
+        ending.append(np.unique(final_id[partner == 0]))
     reach = np.unique(np.concatenate(all_ids))
-    cut = np.unique(np.concatenate(loose))
+    cut_final = np.unique(np.concatenate(cut))
+    ends = np.setdiff1d(np.concatenate(ending), cut_final)
     for a, b in union.accepted():
         _require(
             bool(np.array_equal(final_ids(lookup, a), final_ids(lookup, b))),
@@ -291,7 +301,6 @@ def _proof(
         _second_opinion(union, lookup)
     fragments = int(sums["objects"])
     final = _count_final(votes.writes["links"], len(grid), lookup)
-    cut_final = np.unique(final_ids(lookup, cut))
     return {
         "blocks": len(grid),
         "ids_unique": "yes: block number and local id in one number"
@@ -310,6 +319,7 @@ def _proof(
         "cut_after": len(cut_final),
         "share_cut_before": len(reach) / max(1, fragments),
         "share_cut_after": len(cut_final) / max(1, final),
+        "end_at_a_face": len(ends),
     }
 
 
