@@ -12,7 +12,7 @@ import pytest
 import scipy.sparse as sp
 
 from petavox.align import normal
-from petavox.align.banded import Banded
+from petavox.align.banded import Banded, factor_bytes
 from petavox.align.frames import Field, Lattice
 from petavox.align.solve import Matches, Stiffness, relax
 
@@ -37,6 +37,28 @@ def test_solves_as_a_dense_solver_does(shape, rng):
 def test_a_long_grid_is_ordered_along_its_length():
     """Row by row the band of 3 x 200 nodes would be 200 wide."""
     assert Banded(springs(3, 200)).factor.shape[0] < 10
+
+
+@pytest.mark.parametrize("shape", [(14, 14), (9, 30), (40, 12)])
+def test_the_memory_that_is_reckoned_with_holds_the_factor_of_a_real_energy(shape, monkeypatch):
+    made = []
+    plain = Banded.__init__
+
+    def counted(self, matrix):
+        plain(self, matrix)
+        made.append(self.factor.nbytes)
+
+    monkeypatch.setattr(Banded, "__init__", counted)
+    lattice = Lattice((0.0, 0.0), 10.0, shape)
+    p = lattice.points.reshape(-1, 2)
+    matches = [Matches(0, 1, p, p + 0.5, np.ones(len(p)), 10.0)]
+    stiff = Stiffness(smooth=10.0, jerk=10.0, slope=5.0)
+    # a direct solve is taken for few unknowns
+    monkeypatch.setattr(normal, "DIRECT_UP_TO", 0)
+    relax({0: Field(), 1: Field()}, {0: lattice, 1: lattice}, matches, stiff)
+    assert made
+    assert max(made) <= factor_bytes(shape)
+    assert max(made) > factor_bytes(shape) / 4
 
 
 def test_a_mode_that_nothing_holds_does_not_stop_it():

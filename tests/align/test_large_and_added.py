@@ -12,6 +12,7 @@ from petavox import volume
 from petavox.align import frames, matching
 from petavox.align.frames import Field
 from petavox.blocks import open_engine
+from petavox.errors import BadInput
 from petavox.space import Box
 from petavox.stages import align, render, stitch
 from petavox.volume import opening
@@ -144,3 +145,12 @@ def test_added_sections_join_a_result_that_stays_as_it_is(tmp_path, images):
     middle = np.array([[130.0, 130.0]])
     at = np.array([fields[k](middle - moves[k])[0] for k in range(5)])
     assert np.linalg.norm(np.diff(at, axis=0), axis=1).max() < 0.5
+
+
+def test_a_window_that_memory_cannot_hold_is_refused_before_any_work(tmp_path, images, monkeypatch):
+    path = stack(tmp_path / "in.zarr", images)
+    monkeypatch.setattr(align, "memory_available", lambda: 1000)
+    with pytest.raises(BadInput, match=r"match\.window"):
+        align.run(path, tmp_path / "out", align.AlignStageSettings())
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.run").exists()

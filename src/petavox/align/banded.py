@@ -21,6 +21,17 @@ LIFT = 1e-11
 """Added to the diagonal, times its mean: a mode that nothing holds must not stop the factors."""
 
 
+REACH = 6
+"""Rows of control points within the band: third differences reach over 3 (petavox.align.solve), and
+reverse Cuthill-McKee may make twice as much of them."""
+
+
+def factor_bytes(points: tuple[int, int]) -> int:
+    """Most memory of the factor of one section of so many control points along y and x."""
+    few, many = sorted(points)
+    return 8 * few * many * (REACH * few + REACH + 1)
+
+
 class Banded:
     """The factor of one matrix; memory 8 bytes x unknowns x (half the bandwidth + 1).
 

@@ -28,11 +28,13 @@ from pydantic import Field as Default
 
 from petavox import provenance
 from petavox.align import frames, match, solve, stack
+from petavox.align.banded import factor_bytes
 from petavox.align.damage_view import DamageSettings
 from petavox.align.frames import Field, Lattice, extent
 from petavox.align.stack_settings import AlignSettings
 from petavox.blocks import Engine, Ledger
 from petavox.blocks.content import content_digest
+from petavox.blocks.plan import memory_available
 from petavox.errors import BadInput, WorkFailed
 from petavox.progress import Progress
 from petavox.settings import Settings
@@ -41,7 +43,7 @@ from petavox.stages.align_report import write_report
 from petavox.stages.section_damage import SectionDamage
 from petavox.stages.section_folder import Sections, image_path, volume_of
 from petavox.stages.threads import one_torch_thread
-from petavox.volume import opening, places, state
+from petavox.volume import Volume, opening, places, state
 
 log = logging.getLogger("petavox")
 
@@ -99,6 +101,7 @@ def run(
             f"the match mask {matches} has box {opening.open(matches).box}, the sections "
             f"{volume.box}."
         )
+    _require_memory(volume, settings.match)
     held = {} if fixed is None else read_fields(fixed, pixel)
     marks = [] if landmarks is None else read_landmarks(landmarks, pixel)
     place = Path(out)
@@ -179,6 +182,22 @@ def run(
             f"{failed[k]}); the others are in {place}, see failures.csv."
         )
     return figures
+
+
+def _require_memory(volume: Volume, settings: AlignSettings) -> None:
+    """Raise BadInput where the joint solve of a window would not fit this machine's memory."""
+    spacing = settings.spacing_px or 1.25 * max(settings.smooth_px, settings.jerk_px)
+    side = volume.box.shape[1:]
+    sections = min(settings.window, volume.box.shape[0])
+    needed = sections * factor_bytes((int(side[0] / spacing) + 3, int(side[1] / spacing) + 3))
+    free = memory_available()
+    if free is not None and needed > free:
+        raise BadInput(
+            f"sections of {side[0]} x {side[1]} px with control points every {spacing:.0f} px need "
+            f"up to {needed / 2**30:.1f} GiB for the joint solve of {sections} of them, "
+            f"{free / 2**30:.1f} GiB are free: choose a smaller match.window (it takes memory in "
+            "proportion), or a larger match.spacing_px (by its cube)."
+        )
 
 
 def _absolute(path: str | Path) -> str:
