@@ -159,6 +159,12 @@ def run(
         "seconds": {k: round(v, 2) for k, v in seconds.items()},
         "out": str(place),
     }
+    if figures["pairs_apart"]:
+        log.warning(
+            "sections %s do NOT lie on one another, and all after them may be off: look at them "
+            "with petavox qc --aligned, then give --landmarks between them.",
+            ", ".join(figures["pairs_apart"]),
+        )
     provenance.write_json(place / "report.json", figures)
     record = provenance.record(
         "align",

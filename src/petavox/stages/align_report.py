@@ -72,6 +72,7 @@ def write_report(
         "failed": sorted(k for k in result.failures if k not in missing),
         "pairs": len(result.pairs),
         "pairs_failed": [f"{p.a}-{p.b}" for p in near if p.failed],
+        "pairs_apart": apart(rows),
         "residual_px": _mean([p.residual_px for p in near]),
         "inlier_share": _mean([p.inliers for p in near]),
         "patch_correlation": _mean([float(np.nanmean(m)) for m in maps]),
@@ -79,6 +80,23 @@ def write_report(
         "notes": result.notes,
         "suspected_order": result.order,
     }
+
+
+def apart(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Neighbours, "a-b", that were matched and yet do not lie on one another.
+
+    rows: of pairs.csv. Fewer than half of a pair's matches fit, or its patches correlate less than
+    half as well as those of the middle pair of the stack.
+    """
+    near = [r for r in rows if r["b"] - r["a"] == 1 and not r["failed"]]
+    known = [r["patch_correlation"] for r in near if r["patch_correlation"] != ""]
+    usual = float(np.median(known)) if known else 0.0
+    return [
+        f"{r['a']}-{r['b']}"
+        for r in near
+        if r["inlier_share"] < 0.5
+        or (r["patch_correlation"] != "" and r["patch_correlation"] < usual / 2)
+    ]
 
 
 def _mean(values: Sequence[float]) -> float | None:
