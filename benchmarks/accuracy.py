@@ -15,7 +15,6 @@ What it is not: blockwise (`petavox agglomerate` does the same by blocks, with t
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import petavox as pv
 from benchmarks.accuracy_errors import Tissue, looked_at, pictured, run_lengths, scores_of
 from benchmarks.common import data_folder, emit
 from benchmarks.flood import released_model
+from benchmarks.judging import NM, judge, with_scores
 from petavox.ffn.flood import normalised
 from petavox.score.pairs import pair_table
 from petavox.score.tolerance import near_boundary
@@ -34,12 +34,11 @@ from petavox.segment.candidates import contacts, grown
 from petavox.segment.consensus import consensus
 from petavox.segment.features import CHEAP
 from petavox.segment.prior import known_of, stake
-from petavox.segment.resegment import ResegmentSettings, Scores, around, radii, resegment
+from petavox.segment.resegment import ResegmentSettings
 from petavox.segment.rule import Rule, crossed
 from petavox.segment.rule import odds as rule_odds
 from petavox.stages.candidates import overlaps_of
 
-NM = (10.0, 10.0, 10.0)
 SETTINGS = ResegmentSettings()
 """A box of 57 voxels around the decision point: 4 steps of 8 along each axis."""
 NO_HINTS = tuple(f for f in CHEAP if not f.startswith("log_overlap"))
@@ -53,7 +52,7 @@ def pairs_of(labels: np.ndarray, image: np.ndarray, path: Path) -> dict[str, np.
     return known_of(found, ids, voxels, gray, overlaps_of(path), NM)
 
 
-def judge(
+def ask(
     image: np.ndarray,
     labels: np.ndarray,
     pairs: dict[str, np.ndarray],
@@ -61,55 +60,18 @@ def judge(
     file: Path,
     seconds: float,
 ) -> None:
-    """Resegment pairs in this order until the time is over; one line of JSON each."""
+    """Resegment pairs in this order until the time is over."""
     from petavox.ffn.model import load_model
     from petavox.ffn.predictor import Predictor
 
-    known = {(row["a"], row["b"]) for row in rows_of(file)}
     model = load_model(released_model(file.parent))
     # int8: two thirds of the time of bf16; the pass itself was flooded in bf16
-    sample = normalised(image, model.spec)
-    predict = Predictor(model, precision="int8", sample=sample)
-    radius = radii(SETTINGS, predict.spec, NM)[0]
+    predict = Predictor(model, precision="int8", sample=normalised(image, model.spec))
     began = time.monotonic()
-    with open(file, "a") as out:
-        for i in order:
-            a, b, *point = (int(pairs[k][i]) for k in "abzyx")
-            if (a, b) in known:
-                continue
-            if time.monotonic() - began > seconds:
-                break
-            box = around(point, radius).intersection(pv.Box.of_shape(labels.shape))
-            found = resegment(
-                image[box.slices()],
-                labels[box.slices()],
-                a,
-                b,
-                [p - s for p, s in zip(point, box.start, strict=True)],
-                predict,
-                predict.spec,
-                voxel_size=NM,
-                settings=SETTINGS,
-            )
-            out.write(json.dumps({"a": a, "b": b} | found.row()) + "\n")
-            out.flush()
-
-
-def rows_of(file: Path) -> list[dict[str, Any]]:
-    """The rows that were judged so far."""
-    return [json.loads(x) for x in file.read_text().splitlines()] if file.exists() else []
-
-
-def with_scores(pairs: dict[str, np.ndarray], file: Path) -> dict[str, np.ndarray]:
-    """The pairs with the network's scores; NaN where it was not asked."""
-    at = {(int(a), int(b)): i for i, (a, b) in enumerate(zip(pairs["a"], pairs["b"], strict=True))}
-    names = [k for k, v in Scores().row().items() if not isinstance(v, str)]
-    out = {k: np.full(len(at), 0.0 if k in ("fovs", "seconds") else np.nan) for k in names}
-    for row in rows_of(file):
-        i = at[row["a"], row["b"]]
-        for k in names:
-            out[k][i] = row[k]
-    return pairs | out
+    judge(
+        image, labels, pairs, order, file, predict, SETTINGS,
+        over=lambda: time.monotonic() - began > seconds,
+    )  # fmt: skip
 
 
 RIDGE = 10.0
@@ -158,7 +120,7 @@ def main() -> None:
     if given.seconds > 0:
         odds = crossed(pairs, same, half, names=CHEAP)
         gain = odds / (1 + odds) * stake(pairs)
-        judge(image, labels, pairs, np.argsort(-gain, kind="stable"), given.scores, given.seconds)
+        ask(image, labels, pairs, np.argsort(-gain, kind="stable"), given.scores, given.seconds)
     pairs = with_scores(pairs, given.scores)
     steps["pass"] = tissue.scores(pairs["a"][:0], pairs["b"][:0])
     steps["true_pairs"] = tissue.scores(pairs["a"][same], pairs["b"][same])

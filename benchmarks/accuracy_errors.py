@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.judging import NM
 from petavox.score.overlap import adapted_rand, fill, majority, oracle, variation_of_information
 from petavox.score.pairs import PairTable, pair_table
 from petavox.score.reporting import run_errors, run_report
@@ -18,8 +19,6 @@ from petavox.score.runs import run_scores
 from petavox.segment.agglomeration import ACCEPTED, final_of
 from petavox.segment.suspects import By, suspects
 from petavox.stages.score import read_skeletons, write_table
-
-NM = (10.0, 10.0, 10.0)
 
 
 class Tissue:

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 import petavox as pv
-from benchmarks.accuracy import NM, scores_of
+from benchmarks.accuracy_errors import scores_of
 from benchmarks.common import data_folder, emit
+from benchmarks.judging import NM
 from petavox.score.overlap import variation_of_information
 from petavox.score.pairs import pair_table
 from petavox.score.tolerance import near_boundary

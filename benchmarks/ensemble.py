@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 import petavox as pv
-from benchmarks.accuracy import NM, scores_of
+from benchmarks.accuracy_errors import scores_of
 from benchmarks.common import data_folder, emit
+from benchmarks.judging import NM
 from petavox.score.pairs import PairTable
 from petavox.score.tolerance import near_boundary
 from petavox.segment.consensus import consensus_ids

@@ -16,7 +16,6 @@ What it is not: a training of the network (`benchmarks.finetune`).
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +25,9 @@ import h5py
 import numpy as np
 import torch
 
-import petavox as pv
 from benchmarks.common import data_folder, emit
 from benchmarks.flood import released_model
+from benchmarks.judging import NM, judge, with_scores
 from benchmarks.mean_affinity import after, joins_of, scores
 from petavox.ffn.flood import normalised
 from petavox.ffn.model import load_model
@@ -39,11 +38,10 @@ from petavox.segment.agglomeration import final_of
 from petavox.segment.candidates import contacts
 from petavox.segment.features import ASKED, CHEAP, features
 from petavox.segment.prior import known_of, stake
-from petavox.segment.resegment import ResegmentSettings, Scores, around, radii, resegment
+from petavox.segment.resegment import ResegmentSettings
 from petavox.segment.rule import Rule, logistic_fit
 from petavox.segment.rule import odds as rule_odds
 
-NM = (10.0, 10.0, 10.0)
 GREY = {"image_mean": 148.0, "image_std": 55.0}
 """Of train.h5; the network was published with 128 and 33."""
 MIN_FACES = 10
@@ -111,53 +109,17 @@ def boundaries(
     return np.array([sums[p][0] / sums[p][1] for p in rows])
 
 
-def judge(half: Half, order: np.ndarray, folder: Path, seconds: float, most: int) -> None:
-    """Ask the network about pairs in this order; one line of JSON each; goes on where it was."""
-    file = folder / f"{half.name}.jsonl"
-    known = {(row["a"], row["b"]) for row in rows_of(file)}
+def ask(half: Half, order: np.ndarray, folder: Path, seconds: float, most: int) -> None:
+    """Ask the network about pairs in this order; goes on where it was."""
     read = load_model(released_model(folder))
     spec = read.spec.model_copy(update=GREY)
     model = type(read)(spec, read.network)
     predict = Predictor(model, precision="int8", sample=normalised(half.image, spec))
-    radius = radii(SETTINGS, spec, NM)[0]
     began = time.process_time()
-    with open(file, "a") as out:
-        for i in order[:most]:
-            a, b, *point = (int(half.pairs[k][i]) for k in "abzyx")
-            if (a, b) in known:
-                continue
-            if time.process_time() - began > seconds:
-                break
-            box = around(point, radius).intersection(pv.Box.of_shape(half.image.shape))
-            found = resegment(
-                half.image[box.slices()],
-                half.supervoxels[box.slices()],
-                a,
-                b,
-                [p - s for p, s in zip(point, box.start, strict=True)],
-                predict,
-                spec,
-                voxel_size=NM,
-                settings=SETTINGS,
-            )
-            out.write(json.dumps({"a": a, "b": b} | found.row()) + "\n")
-            out.flush()
-
-
-def rows_of(file: Path) -> list[dict[str, Any]]:
-    """The rows that were judged so far."""
-    return [json.loads(x) for x in file.read_text().splitlines()] if file.exists() else []
-
-
-def with_scores(pairs: dict[str, np.ndarray], file: Path) -> dict[str, np.ndarray]:
-    """The pairs with the network's scores; NaN where it was not asked."""
-    at = {(int(a), int(b)): i for i, (a, b) in enumerate(zip(pairs["a"], pairs["b"], strict=True))}
-    names = [k for k, v in Scores().row().items() if not isinstance(v, str)]
-    out = {k: np.full(len(at), 0.0 if k in ("fovs", "seconds") else np.nan) for k in names}
-    for row in rows_of(file):
-        for k in names:
-            out[k][at[row["a"], row["b"]]] = row[k]
-    return pairs | out
+    judge(
+        half.image, half.supervoxels, half.pairs, order[:most], folder / f"{half.name}.jsonl",
+        predict, SETTINGS, over=lambda: time.process_time() - began > seconds,
+    )  # fmt: skip
 
 
 def table_of(pairs: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
@@ -239,7 +201,7 @@ def main() -> None:
         for half, chance, most in zip((test, train), before[::-1], given.most, strict=True):
             # what an answer may change: of pairs that contact leaves open, the large ones first
             order = np.argsort(-chance * (1 - chance) * stake(half.pairs), kind="stable")
-            judge(half, order, given.scores, given.seconds, most)
+            ask(half, order, given.scores, given.seconds, most)
     train, test = (
         Half(h.name, h.image, h.supervoxels, h.table,
              with_scores(h.pairs, given.scores / f"{h.name}.jsonl"), h.same)
