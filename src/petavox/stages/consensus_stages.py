@@ -18,21 +18,19 @@ from pydantic import Field
 from petavox import volume
 from petavox.blocks.engines import Engine
 from petavox.blocks.ledger import Ledger
-from petavox.blocks.plan import require_aligned
-from petavox.blocks.runner import run
-from petavox.blocks.task import BlockTask, Context, Costs, Counters
+from petavox.blocks.task import Context, Costs, Counters
 from petavox.errors import BadInput
 from petavox.segment.consensus import MIN_SIZE, consensus_ids
 from petavox.segment.ensemble import clustered
 from petavox.segment.links import LOCAL_BITS
 from petavox.segment.parts import Parts, parts_of, relabelled
 from petavox.settings import Settings, ZyxSetting
-from petavox.space import Block, Grid, zyx
+from petavox.space import Block, Grid
 from petavox.stages import tables
-from petavox.stages.block_labels import BlockLabels, chunk_of
+from petavox.stages.block_labels import BlockLabels
+from petavox.stages.levels import empty, fill_levels
 from petavox.stages.stage import Stage
 from petavox.volume import pyramid
-from petavox.volume.opening import create
 
 IDS = "ids.parquet"
 CODE = (
@@ -142,19 +140,8 @@ class WriteConsensus(Stage):
 
     def create(self) -> None:
         """The empty volume and its levels."""
-        grid, path = self.grid(), self.writes["labels"]
-        shard = zyx([chunk_of(n, 512) for n in grid.block])
-        made = create(
-            path,
-            box=grid.total,
-            voxel_size=volume.open(self.reads["pass1"]).voxel_size,
-            dtype=np.uint64,
-            kind="labels",
-            chunk=zyx([chunk_of(n, 64) for n in shard]),
-            shard=shard,
-            overwrite=True,
-        )
-        require_aligned(grid, volume=made.box, shard=made.write_shape, name=path)
+        path = self.writes["labels"]
+        empty(path, self.grid(), volume.open(self.reads["pass1"]).voxel_size)
         if self.settings.pyramid:
             pyramid.prepare(path)
 
@@ -170,19 +157,8 @@ class WriteConsensus(Stage):
 
     def after(self, ledger: Ledger, engine: Engine | None, **options: Any) -> None:
         """Fill the coarser levels, each from the one before."""
-        path = self.writes["labels"]
-        options.pop("only", None)
-        for n, level in enumerate(volume.open(path, incomplete=True).levels[1:], 1):
-            task = BlockTask(
-                name=f"consensus-level-{n}",
-                function="petavox.stages.relabel:level_block",
-                grid=pyramid.grid(path, level),
-                settings={"level": n},
-                writes=self.writes,
-                inputs={"finest": self.settings.ids_key},
-                code=("petavox.volume.pyramid",),
-            )
-            run(task, ledger=ledger, engine=engine, **options)
+        key = self.settings.ids_key
+        fill_levels(self.name, self.writes, key, ledger, engine, **options)
 
 
 def consensus_block(block: Block, context: Context) -> Counters:

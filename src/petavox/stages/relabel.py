@@ -17,20 +17,18 @@ from pydantic import Field
 from petavox import volume
 from petavox.blocks.engines import Engine
 from petavox.blocks.ledger import Ledger
-from petavox.blocks.plan import require_aligned
-from petavox.blocks.runner import run
-from petavox.blocks.task import BlockTask, Context, Costs, Counters
+from petavox.blocks.task import Context, Costs, Counters
 from petavox.errors import BadInput
 from petavox.segment.links import pack
 from petavox.segment.relabel import relabelled
 from petavox.segment.unionfind import look_up
 from petavox.settings import Settings, ZyxSetting
-from petavox.space import Block, Grid, Zyx, zyx
+from petavox.space import Block, Grid, Zyx
 from petavox.stages import tables
-from petavox.stages.block_labels import BlockLabels, chunk_of, is_block_labels
+from petavox.stages.block_labels import BlockLabels, is_block_labels
+from petavox.stages.levels import empty, fill_levels
 from petavox.stages.stage import Stage
 from petavox.volume import places, pyramid
-from petavox.volume.opening import create
 
 INDEX = "index.json"
 
@@ -119,25 +117,9 @@ class Relabel(Stage):
 
     def create(self) -> None:
         """The empty volume and its levels."""
-        grid = self.grid()
-        shape = self._shard(grid)
-        made = create(
-            self.writes["labels"],
-            box=grid.total,
-            voxel_size=_voxel_size(self.reads["objects"]),
-            dtype=np.uint64,
-            kind="labels",
-            chunk=zyx([chunk_of(n, 64) for n in shape]),
-            shard=shape,
-            overwrite=True,
-        )
-        require_aligned(grid, volume=made.box, shard=made.write_shape, name=self.writes["labels"])
+        empty(self.writes["labels"], self.grid(), _voxel_size(self.reads["objects"]))
         if self.settings.pyramid:
             pyramid.prepare(self.writes["labels"], smallest=self.settings.smallest_level)
-
-    def _shard(self, grid: Grid) -> Zyx:
-        """The largest whole part of a block that is at most 512 a side."""
-        return zyx([chunk_of(n, 512) for n in grid.block])
 
     def costs(self) -> Costs:
         """Labels in, labels out, and the sorting between."""
@@ -148,20 +130,8 @@ class Relabel(Stage):
 
     def after(self, ledger: Ledger, engine: Engine | None, **options: Any) -> None:
         """Fill the coarser levels, each from the one before."""
-        path = self.writes["labels"]
-        options.pop("only", None)
-        levels = volume.open(path, incomplete=True).levels
-        for n, level in enumerate(levels[1:], 1):
-            task = BlockTask(
-                name=f"relabel-level-{n}",
-                function="petavox.stages.relabel:level_block",
-                grid=pyramid.grid(path, level),
-                settings={"level": n},
-                writes=self.writes,
-                inputs={"finest": self.task().inputs["lookup"]},
-                code=("petavox.volume.pyramid",),
-            )
-            run(task, ledger=ledger, engine=engine, **options)
+        key = self.task().inputs["lookup"]
+        fill_levels(self.name, self.writes, key, ledger, engine, **options)
 
 
 def relabel_block(block: Block, context: Context) -> Counters:
@@ -182,13 +152,6 @@ def relabel_block(block: Block, context: Context) -> Counters:
 def _own(path: str, block: Block) -> np.ndarray:
     known = BlockLabels.open(path)
     return known.read(known.grid[block.number], block.write)
-
-
-def level_block(block: Block, context: Context) -> Counters:
-    """One block of a coarser level."""
-    path = context.writes["labels"]
-    level = volume.open(path, incomplete=True).levels[int(context.settings["level"])]
-    return dict(pyramid.build_block(path, level, block.write))
 
 
 def grid_of(objects: str | Path, block: Zyx | None, *, context: bool) -> Grid:

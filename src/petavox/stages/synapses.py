@@ -42,8 +42,9 @@ from petavox.neuron.tables import SYNAPSES
 from petavox.settings import BoxSetting, NmSetting, Settings, ZyxSetting
 from petavox.space import Block, Box, Grid, VoxelSize, Zyx
 from petavox.stages import tables
+from petavox.stages.levels import empty
 from petavox.stages.stage import Stage, run_stage
-from petavox.stages.synapses_objects import ObjectSettings, empty, make_objects
+from petavox.stages.synapses_objects import ObjectSettings, make_objects
 from petavox.stages.synapses_partners import AssignPartners, AssignSettings
 from petavox.synapse.apply import SynapsePredictor, read_box
 from petavox.synapse.model import SynapseSpec, load_model, load_spec

@@ -23,17 +23,14 @@ from petavox import provenance, volume
 from petavox.blocks.content import made_by
 from petavox.blocks.engines import Engine
 from petavox.blocks.ledger import Ledger
-from petavox.blocks.plan import require_aligned
-from petavox.blocks.runner import run
-from petavox.blocks.task import BlockTask, Context, Costs, Counters
+from petavox.blocks.task import Context, Costs, Counters
 from petavox.settings import Settings, ZyxSetting
-from petavox.space import Block, Grid, VoxelSize, zyx
+from petavox.space import Block, Grid
 from petavox.stages import tables
-from petavox.stages.block_labels import chunk_of
+from petavox.stages.levels import empty, fill_levels
 from petavox.stages.stage import Stage, run_stage
 from petavox.synapse import clefts
 from petavox.volume import pyramid, state
-from petavox.volume.opening import create
 
 COMPONENTS = "components.parquet"
 FINAL = "final.parquet"
@@ -47,17 +44,6 @@ class ObjectSettings(Settings):
     pyramid: bool = True
     key: str = ""
     """Digest of the components that are applied; set by the driver."""
-
-
-def empty(path: str, grid: Grid, size: VoxelSize, dtype: Any, kind: str) -> None:
-    """An empty volume whose shards are the blocks."""
-    shard = zyx([chunk_of(n, 512) for n in grid.block])
-    chunk = zyx([chunk_of(n, 64) for n in shard])
-    made = create(
-        path, box=grid.total, voxel_size=size, dtype=dtype, kind=kind, chunk=chunk, shard=shard,
-        overwrite=True,
-    )  # fmt: skip
-    require_aligned(grid, volume=made.box, shard=made.write_shape, name=path)
 
 
 class Fragments(Stage):
@@ -156,19 +142,7 @@ class Objects(Stage):
 
     def after(self, ledger: Ledger, engine: Engine | None, **options: Any) -> None:
         """Fill the coarser levels, each from the one before."""
-        path = self.writes["labels"]
-        options.pop("only", None)
-        for n, level in enumerate(volume.open(path, incomplete=True).levels[1:], 1):
-            task = BlockTask(
-                name=f"{self.name}-level-{n}",
-                function="petavox.stages.relabel:level_block",
-                grid=pyramid.grid(path, level),
-                settings={"level": n},
-                writes=self.writes,
-                inputs={"finest": self.settings.key},
-                code=("petavox.volume.pyramid",),
-            )
-            run(task, ledger=ledger, engine=engine, **options)
+        fill_levels(self.name, self.writes, self.settings.key, ledger, engine, **options)
 
 
 def objects_block(block: Block, context: Context) -> Counters:
