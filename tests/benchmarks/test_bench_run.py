@@ -56,9 +56,9 @@ def test_a_script_that_fails_is_told_with_its_last_words(scripts):
     assert run.one(claim("silent"), 60) == "not measured: exit code 7"
 
 
-def test_a_script_that_takes_too_long_ends_with_all_that_it_started(scripts, tmp_path, monkeypatch):
-    told = tmp_path / "pid"
-    scripts["long"] = (
+def starting_another(told):
+    """A script that starts a process, writes its pid to `told`, and goes on for minutes."""
+    return (
         "import os, subprocess, sys, time\n"
         f"p = subprocess.Popen([{sys.executable!r}, '-c', 'import time; time.sleep(600)'])\n"
         f"open({str(told) + '_'!r}, 'w').write(str(p.pid))\n"
@@ -66,12 +66,22 @@ def test_a_script_that_takes_too_long_ends_with_all_that_it_started(scripts, tmp
         "time.sleep(600)"
     )
 
+
+def too_long_once(told):
+    """In place of Popen.communicate: over its time as soon as `told` is there."""
+
     def too_long(_process, timeout):
         while not told.exists():
             time.sleep(0.02)
         raise subprocess.TimeoutExpired("script", timeout)
 
-    monkeypatch.setattr(subprocess.Popen, "communicate", too_long)
+    return too_long
+
+
+def test_a_script_that_takes_too_long_ends_with_all_that_it_started(scripts, tmp_path, monkeypatch):
+    told = tmp_path / "pid"
+    scripts["long"] = starting_another(told)
+    monkeypatch.setattr(subprocess.Popen, "communicate", too_long_once(told))
     assert run.one(claim("long", 3.0), 60) == "not measured: over 3 s"
     pid = int(told.read_text())
     while alive(pid):
@@ -146,20 +156,8 @@ def test_the_page_has_the_newest_line_of_each_kind(monkeypatch, tmp_path):
 
 def test_a_peer_that_takes_too_long_ends_with_all_that_it_started(tmp_path, monkeypatch):
     told, script = tmp_path / "pid", tmp_path / "peer.py"
-    script.write_text(
-        "import os, subprocess, sys, time\n"
-        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
-        f"open({str(told) + '_'!r}, 'w').write(str(p.pid))\n"
-        f"os.rename({str(told) + '_'!r}, {str(told)!r})\n"
-        "time.sleep(600)"
-    )
-
-    def too_long(_process, timeout):
-        while not told.exists():
-            time.sleep(0.02)
-        raise subprocess.TimeoutExpired("script", timeout)
-
-    monkeypatch.setattr(subprocess.Popen, "communicate", too_long)
+    script.write_text(starting_another(told))
+    monkeypatch.setattr(subprocess.Popen, "communicate", too_long_once(told))
     monkeypatch.setattr(environments, "HERE", tmp_path)
     with pytest.raises(Unavailable, match="did not end within 5 s"):
         environments.run(Path(sys.executable), "peer.py", seconds=5)
