@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from petavox.settings import Settings, ZyxSetting
 from petavox.space import Zyx
 
 if TYPE_CHECKING:
     from petavox.ffn.canvas import Canvas
+
+
+def _axes(text: str) -> str:
+    if text not in ("", "z", "y", "x", "zy", "zx", "yx", "zyx"):
+        raise ValueError("give axes in the order z y x, each at most once, such as zx")
+    return text
 
 
 class FloodSettings(Settings):
@@ -29,7 +35,7 @@ class FloodSettings(Settings):
     deltas: ZyxSetting | None = None
     """Step of the field of view, voxels zyx. A longer one than the network was trained with needs
     fewer steps, with less overlap between them."""
-    flip: str = Field("", pattern="^z?y?x?$")
+    flip: Annotated[str, AfterValidator(_axes)] = ""
     """Axes along which the image is mirrored while it is flooded, such as zx: another pass for a
     consensus. The labels come out the right way round."""
     disco_threshold: float = Field(0.0, lt=1)

@@ -16,12 +16,25 @@ from typing import Any
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from petavox.errors import BadInput
 from petavox.ffn.network import ConvStack, Norm
 from petavox.learn.model_file import ModelFormat
-from petavox.settings import Settings, ZyxSetting, parse
+from petavox.settings import Settings, ZyxSetting
 from petavox.space import Zyx
 
 FORMAT = "petavox-ffn-1"
+
+
+def check_deltas(deltas: Zyx, fov: Zyx) -> None:
+    """Raise ValueError for a step with which a field of view could not move, or would jump."""
+    for axis, view, delta in zip("zyx", fov, deltas, strict=True):
+        if not 0 <= delta <= view // 2:
+            raise ValueError(
+                f"deltas along {axis} is {delta}: a step must stay inside the field of view "
+                f"(0 to {view // 2})"
+            )
+    if max(deltas) == 0:
+        raise ValueError("deltas are all 0: the field of view could never move")
 
 
 class ModelSpec(Settings):
@@ -48,23 +61,21 @@ class ModelSpec(Settings):
 
     @model_validator(mode="after")
     def _geometry(self) -> ModelSpec:
-        for axis, fov, delta in zip("zyx", self.fov, self.deltas, strict=True):
+        for axis, fov in zip("zyx", self.fov, strict=True):
             if fov < 1 or fov % 2 == 0:
                 raise ValueError(f"fov along {axis} is {fov}: it must be odd, to have a centre")
-            if not 0 <= delta <= fov // 2:
-                raise ValueError(
-                    f"deltas along {axis} is {delta}: a step must stay inside the field of view "
-                    f"(0 to {fov // 2})"
-                )
-        if max(self.deltas) == 0:
-            raise ValueError("deltas are all 0: the field of view could never move")
+        check_deltas(self.deltas, self.fov)
         return self
 
     def stepping(self, deltas: Zyx | None) -> ModelSpec:
         """The same with another step; None: its own. Raises BadInput if it cannot be."""
         if deltas is None:
             return self
-        return parse(ModelSpec, self.model_dump() | {"deltas": deltas}, "flood.deltas")
+        try:
+            check_deltas(deltas, self.fov)
+        except ValueError as e:
+            raise BadInput(f"flood.deltas cannot be {deltas}: {e}.") from None
+        return self.model_copy(update={"deltas": deltas})
 
     @property
     def margin(self) -> tuple[int, int, int]:
