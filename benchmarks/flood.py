@@ -1,6 +1,6 @@
 """The flood of real tissue with the released network: objects, steps, scores, rates.
 
-    python -m benchmarks.flood                                   # the whole block, bf16
+    python -m benchmarks.flood                                   # the whole block
     python -m benchmarks.flood --box 0:128,0:128,0:128 --precision f32
     python -m benchmarks.flood --agree a.zarr b.zarr             # two floods of one box compared
 
@@ -64,6 +64,7 @@ def flood(out: Path, box: str | None, precision: str, folder: Path) -> dict[str,
     box_ = pv.open(out).box
     return {
         "box": str(box_),
+        "asked": precision,  # auto: what is fastest here of f32 and bf16, which `precision` names
         **made,
         "share_of_bare_rate": made["fov_per_s"] / made["bare_network_fov_per_s"],
         "against_labels": compared(out, block / "labels", box_),
@@ -78,7 +79,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description="Flood fib25/training_sample2.")
     options.add_argument("--out", type=Path, help="labels volume to keep (or a finished flood)")
     options.add_argument("--box")
-    options.add_argument("--precision", default="bf16", choices=["f32", "bf16", "int8"])
+    options.add_argument("--precision", default="auto", choices=["auto", "f32", "bf16", "int8"])
     options.add_argument("--agree", nargs=2, type=Path, metavar="FLOOD")
     given = options.parse_args()
     if given.agree:

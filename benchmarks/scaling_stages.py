@@ -127,7 +127,7 @@ def segment(f: Factor, room: Path) -> Commands:
     """One flood, with the shipped network."""
     box = _box((40, 100, 100), (32, 40, 40), f)
     return [["segment", _fib(VALIDATION), str(room / "s"), "--model", str(MODEL), "--box", box,
-             "--precision", "bf16"]]  # fmt: skip
+             "--precision", "f32"]]  # fmt: skip
 
 
 def reconcile(f: Factor, room: Path) -> Commands:

@@ -44,11 +44,11 @@ class Watched(NamedTuple):
     among: tuple[tuple[str, Any], ...] = ()
 
 
-CORNER_BF16 = (("box", "0:80,0:112,0:112"), ("precision", "bf16"))
-CORNER_INT8 = (("box", "0:80,0:112,0:112"), ("precision", "int8"))
+CORNER = (("box", "0:64,0:96,0:96"), ("asked", "auto"))
+CORNER_INT8 = (("box", "0:64,0:96,0:96"), ("asked", "int8"))
 WATCHED = (
-    Watched("flood of a corner, bf16", "flood", "fov_per_s", "FOV/s", CORNER_BF16),
-    Watched("the same, share of the bare network", "flood", "share_of_bare_rate", "", CORNER_BF16),
+    Watched("flood of a corner", "flood", "fov_per_s", "FOV/s", CORNER),
+    Watched("the same, share of the bare network", "flood", "share_of_bare_rate", "", CORNER),
     Watched("flood of a corner, int8", "flood", "fov_per_s", "FOV/s", CORNER_INT8),
     Watched("bare network, f32", "network", "f32.one_process.fov_per_s", "FOV/s"),
     Watched("bare network, bf16", "network", "bf16.one_process.fov_per_s", "FOV/s"),

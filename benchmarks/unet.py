@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from benchmarks.common import data_folder, emit
 from benchmarks.shipped_model import scores
+from petavox.ffn.devices import Precision
 from petavox.ffn.examples import ExampleSettings, Source
 from petavox.ffn.flood import flood
 from petavox.ffn.growth import FloodSettings
@@ -35,6 +36,7 @@ from petavox.ffn.model import load_spec
 from petavox.ffn.predictor import Predictor
 from petavox.ffn.shipped import MODEL
 from petavox.ffn.trainer import Trainer, TrainerSettings
+from petavox.learn.bf16 import multiplies_bf16
 from petavox.space import Box
 
 PATCH = (32, 64, 64)
@@ -190,10 +192,11 @@ def by_flood(seconds: float) -> dict[str, Any]:
         "gala_fib/train", Box.of_shape(image.shape),
         lambda b: image[b.slices()], lambda b: labels[b.slices()],
     )  # fmt: skip
+    precision: Precision = "bf16" if multiplies_bf16(torch.device("cpu")) else "f32"
     trainer = Trainer(
         spec, [source],
         TrainerSettings(
-            batch=4, live=8, steps=10**6, precision="bf16", memory_format="channels_last",
+            batch=4, live=8, steps=10**6, precision=precision, memory_format="channels_last",
             examples=ExampleSettings(min_object_size=1000),
         ),
     )  # fmt: skip
@@ -204,7 +207,7 @@ def by_flood(seconds: float) -> dict[str, Any]:
     model = trainer.model()
     trainer.close()
     test, truth = volume("test")
-    predictor = Predictor(model, precision="bf16")
+    predictor = Predictor(model, precision=precision)
     cpu = time.process_time()
     canvas = flood(
         test, predictor, spec, voxel_size=VOXEL, settings=FloodSettings(min_segment_size=500)
@@ -213,6 +216,7 @@ def by_flood(seconds: float) -> dict[str, Any]:
     return {
         **scores(canvas.labels(), truth),
         "steps": steps,
+        "precision": precision,
         "fovs": canvas.counters["fovs"],
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "mvoxel_per_cpu_s": round(test.size / 1e6 / cpu, 4),

@@ -44,7 +44,14 @@ def test_an_unknown_device_is_named(name):
 def test_bf16_is_taken_only_where_it_is_clearly_faster(monkeypatch, bf16, chosen):
     seconds = {"f32": 1.0, "bf16": bf16}
     monkeypatch.setattr("petavox.ffn.devices.step_seconds", lambda p: seconds[p.precision])
+    monkeypatch.setattr("petavox.ffn.devices.multiplies_bf16", lambda device: True)
     assert fastest_precision(brightness_model(), torch.device("cpu")) == chosen
+
+
+def test_bf16_is_not_even_measured_on_a_processor_without_it(monkeypatch):
+    monkeypatch.setattr("petavox.ffn.devices.step_seconds", lambda p: pytest.fail("it was"))
+    monkeypatch.setattr("petavox.ffn.devices.multiplies_bf16", lambda device: False)
+    assert fastest_precision(brightness_model(), torch.device("cpu")) == "f32"
 
 
 def test_a_step_takes_time():

@@ -4,7 +4,7 @@ import torch
 
 from petavox.ffn.model import Model, ModelSpec
 from petavox.ffn.network import ConvStack, flop_per_voxel
-from petavox.ffn.predictor import Predictor
+from petavox.ffn.predictor import MixedStack, Predictor
 from petavox.ffn.released import read_released
 from tests.ffn import numpy_network
 
@@ -75,6 +75,20 @@ def test_bf16_stays_near_f32_with_and_without_norm(norm, rng):
     close = Predictor(model, precision="bf16")(image, seed)
     assert close.dtype == np.float32
     assert 0 < np.abs(close - exact).max() < 0.05 * max(1, np.abs(exact - seed).max())
+
+
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_bf16_means_the_same_on_a_processor_without_it(norm, rng):
+    """The same rounding, with sums in another order: as near to each other as roundings are."""
+    model = random_model(norm=norm)
+    given = torch.from_numpy(rng.normal(size=(2, 2, *model.spec.fov)).astype(np.float32))
+    with torch.inference_mode():
+        exact = model.network(given)
+        native, rounded = (MixedStack(model.network, native=n)(given) for n in (True, False))
+    assert rounded.dtype == torch.float32
+    off = float((native - exact).abs().mean())
+    assert off > 0 and float((rounded - exact).abs().mean()) < 2 * off
+    assert float((rounded - native).abs().mean()) < 2 * off
 
 
 def test_layer_norm_normalises_the_channels_of_each_voxel():

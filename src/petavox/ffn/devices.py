@@ -16,6 +16,7 @@ import torch
 from petavox.errors import BadInput, MissingDevice
 from petavox.ffn.model import Model
 from petavox.ffn.predictor import Predictor
+from petavox.learn.bf16 import multiplies_bf16
 
 Precision = Literal["f32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("f32", "bf16")
@@ -61,6 +62,9 @@ def fastest_precision(model: Model, device: torch.device) -> Precision:
     The figures are logged. bf16 is taken only if it is at least 1.2 times as fast: f32 is the
     reference.
     """
+    if not multiplies_bf16(device):
+        log.info("precision f32: this processor has no instructions for bf16")
+        return "f32"
     seconds = {p: step_seconds(Predictor(model, device=device, precision=p)) for p in PRECISIONS}
     best: Precision = "bf16" if seconds["bf16"] * 1.2 <= seconds["f32"] else "f32"
     log.info(

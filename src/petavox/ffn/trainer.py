@@ -35,6 +35,7 @@ from petavox.ffn.patches import Batch, Feeder, patch_shape
 from petavox.ffn.walks import WalkSettings
 from petavox.learn import training_state
 from petavox.learn.augment import AugmentSettings, check_symmetry
+from petavox.learn.bf16 import autocast
 from petavox.learn.distributed import Place, batch_of_rank
 from petavox.learn.schedule import OptimiserSettings, mean_decay_at, optimiser, rate_at
 from petavox.settings import Settings
@@ -196,8 +197,7 @@ class Trainer:
         x = torch.stack([image, seed], 1)
         if self.settings.memory_format == "channels_last":
             x = x.contiguous(memory_format=torch.channels_last_3d)
-        low = self.settings.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+        with autocast(self.device, self.settings.precision):
             return cast(Tensor, self._callable(x))[:, 0]
 
     def model(self) -> Model:

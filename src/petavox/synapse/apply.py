@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 
+from petavox.learn.bf16 import autocast
 from petavox.space import Box, zyx
 from petavox.synapse.model import SynapseModel, SynapseSpec
 
@@ -54,8 +55,7 @@ class SynapsePredictor:
         if any(p != (0, 0) for p in pads):
             x = np.pad(x, pads, mode="edge")
         given = torch.from_numpy(np.ascontiguousarray(x))[None, None].to(self.device)
-        low = self.precision == "bf16"
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+        with torch.inference_mode(), autocast(self.device, self.precision):
             logits = self.network(given.contiguous(memory_format=torch.channels_last_3d))
             said = torch.round(torch.sigmoid(logits[0].float()) * 255).to(torch.uint8)
         z, y, x_ = zyx(image.shape)

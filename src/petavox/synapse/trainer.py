@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from petavox.errors import BadInput
 from petavox.learn import training_state
 from petavox.learn.augment import AugmentSettings
+from petavox.learn.bf16 import autocast
 from petavox.learn.distributed import Place
 from petavox.learn.schedule import OptimiserSettings, mean_decay_at, optimiser, rate_at
 from petavox.settings import Settings
@@ -130,8 +131,7 @@ class SynapseTrainer:
             group["lr"] = rate
         image, target, known = (t.to(self.device) for t in self._batch())
         self.optimiser.zero_grad(set_to_none=True)
-        low = self.settings.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+        with autocast(self.device, self.settings.precision):
             logits = self._callable(image.contiguous(memory_format=torch.channels_last_3d))
         logits = logits.float()
         loss = loss_of(logits, target, known, self.settings.rare, self.settings.overlap)
