@@ -6,9 +6,9 @@ bfloat16 or int8 (petavox.ffn.int8).
 
 In bf16 the convolutions multiply bfloat16, but the residual stream (the sum that runs through
 all modules) and the last layer stay float32: rounding the stream after every module is what costs
-most of the accuracy of a step (docs/ffn.md has the measurement). A processor without instructions for
-bfloat16 gets the same rounding, with the products in float32: f32's speed, where torch's own way is
-six times slower than that.
+most of the accuracy of a step (docs/ffn.md has the measurement). A processor without instructions
+for bfloat16 gets the same rounding with products in float32, at f32's speed; torch's own way there
+is six times slower.
 """
 
 from __future__ import annotations
