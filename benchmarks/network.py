@@ -5,7 +5,8 @@
 What it is: fields of view per second of the released network, one at a time, each variant in fresh
 processes: with all cores, and as one process per core. Variants that petavox does not use are kept
 here, because the page docs/fast.md says why: `compiled` (torch.compile, inductor) and `fused`
-(convolution + ReLU in one oneDNN call) lose or gain too little. CPU seconds are given too: on a
+(convolution + ReLU in one oneDNN call) lose or gain too little, and `bf16_torch` (torch's own bfloat16
+convolution also where the processor has no instructions for it) is what petavox avoids there. CPU seconds are given too: on a
 machine that others use they say more than the wall.
 What it is not: a flood (benchmarks.flood, benchmarks.lanes), or accuracy (benchmarks.int8).
 """
@@ -34,7 +35,7 @@ from benchmarks.flood import released_model
 from petavox.ffn.model import Model, load_model
 from petavox.ffn.predictor import MixedStack, Predictor
 
-VARIANTS = ("f32", "bf16", "int8", "bf16_fused", "bf16_compiled")
+VARIANTS = ("f32", "bf16", "int8", "bf16_fused", "bf16_compiled", "bf16_torch")
 Step = Callable[[torch.Tensor], torch.Tensor]
 _ONES = [1, 1, 1]
 
@@ -61,6 +62,8 @@ def fused(stack: MixedStack) -> Step:
 def network(variant: str, model: Model, sample: np.ndarray) -> Step:
     """The network as a function (1, 2, z, y, x) -> (1, 1, z, y, x)."""
     precision, _, how = variant.partition("_")
+    if how == "torch":
+        return MixedStack(model.network).eval()
     made = Predictor(model, precision=precision, sample=sample).network  # type: ignore[arg-type]
     if how == "compiled":
         return torch.compile(made)

@@ -7,8 +7,9 @@ the work, each in a process of its own; a line for each stage (benchmarks.table 
 Processor seconds are fitted by a power of the work; `exponent_last` is that of the last doubling
 alone, where what is constant counts least. n log n on these sizes is about 1.06, and figures of
 small work scatter, so a stage whose last doubling is above 1.25 is called `worse_than_n_log_n`.
-Memory is the peak of the process, what importing takes (`before_mb`) included. Stages that do not
-begin within `--seconds` are told, not run.
+Memory is the peak of the process, what importing takes (`before_mb`) included; `import` and
+`export` fill up to `--memory-mb` (1024). Stages that do not begin within `--seconds` are told, not
+run; those measured longest ago come first.
 What it is not: the scale of petavoxels (benchmarks.scale projects that).
 """
 
@@ -181,7 +182,9 @@ def main() -> None:
         print(json.dumps(do(json.loads(given.do), given.measured)))
         return
     began = time.monotonic()
-    for names in CHAINS:
+    past = {name: line["when"] for name, line in newest().items()}
+    # what was measured longest ago comes first, so that runs cut short measure all in turn
+    for names in sorted(CHAINS, key=lambda names: min(past.get(n, "") for n in names)):
         if not set(names) & set(given.stages):
             continue
         late = time.monotonic() - began > given.seconds

@@ -7,7 +7,7 @@ What it is not: the rough alignment of two thumbnails (petavox.align.coarse), or
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,12 @@ import numpy as np
 from petavox.align import coarse
 from petavox.align.frames import Field, Lattice
 from petavox.align.matching import Source
+from petavox.align.solve import Matches
 
 AHEAD = 8
 """Neighbours compared at once."""
+BY_HAND = 2
+"""Landmarks of a pair that place one section on the other: a turn and a shift."""
 
 
 def thumb_factor(shape: tuple[int, int], longest: int) -> int:
@@ -32,7 +35,11 @@ def thumb_factor(shape: tuple[int, int], longest: int) -> int:
 def rigid(f: Field, shape: tuple[int, int]) -> Field:
     """The rotation (or flip) and shift nearest to a field over a section (Procrustes)."""
     p = Lattice((0.0, 0.0), 1.0, (5, 5)).points / 4 * (np.asarray(shape, float) - 1)
-    q = f(p)
+    return _procrustes(p, f(p))
+
+
+def _procrustes(p: np.ndarray, q: np.ndarray) -> Field:
+    """The rotation (or flip) and shift that brings points p nearest to q, both (n, 2)."""
     cp, cq = p.mean(0), q.mean(0)
     u, _, vt = np.linalg.svd((q - cq).T @ (p - cp))
     m = u @ vt
@@ -42,29 +49,38 @@ def rigid(f: Field, shape: tuple[int, int]) -> Field:
 def carry_over(
     placed: dict[int, Field],
     held: Mapping[int, Field],
-    group: Sequence[int],
+    known: Collection[int],
     shapes: Mapping[int, tuple[int, int]],
 ) -> None:
-    """Carry what the held sections' solve changed over to the rough transforms after them."""
+    """Carry what the held sections' solve changed over to the rough transforms after them.
+
+    placed: rough transforms, changed in place: all after the held ones up to the next of `known`
+    (sections with fields of their own, on which those after them were placed).
+    """
     last = max(held)
     solved, guess = rigid(held[last], shapes[last]), placed[last]
     linear = solved.matrix @ np.linalg.inv(guess.matrix)
     shift = solved.shift - linear @ guess.shift
-    for k in group:
-        if k in held:
-            placed[k] = rigid(held[k], shapes[k])
-        elif k > last:
-            f = placed[k]
-            placed[k] = Field.affine(linear @ f.matrix, linear @ f.shift + shift)
+    for k in held:
+        placed[k] = rigid(held[k], shapes[k])
+    for k in sorted(k for k in placed if k > last):
+        if k in known:
+            break
+        f = placed[k]
+        placed[k] = Field.affine(linear @ f.matrix, linear @ f.shift + shift)
 
 
 @dataclass
 class Chain:
-    """Rough rigid transforms section -> common frame; who was not placed and why; what was odd."""
+    """Rough rigid transforms section -> common frame; who was not placed and why; what was odd.
+
+    breaks: sections that fit the one after them, but none before: their place is a guess.
+    """
 
     fields: dict[int, Field] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    breaks: list[int] = field(default_factory=list)
 
 
 def chain_up(
@@ -74,14 +90,19 @@ def chain_up(
     *,
     thumbnail_px: int,
     narrow: float,
+    landmarks: Sequence[Matches] = (),
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
     run: Callable[..., Iterable[Any]] = map,
 ) -> Chain:
     """Place each section by the one before it; if that fails, by the two before that.
 
+    A section that fits none of them but the one after it begins a new run (too much tissue lost
+    between): it is laid on the one before, told in `breaks`, and goes on from there.
+
     known: sections whose fields are given.  thumbnail_px: longest side of what is compared.
-    narrow: degrees searched first, either way.  run: like `map`; neighbours are compared at once.
+    narrow: degrees searched first, either way.  landmarks: two or more between a section and
+    placed ones place it instead.  run: like `map`; neighbours are compared at once.
     """
     largest = tuple(np.max([source.shape(k) for k in order], axis=0))
     factor = thumb_factor((int(largest[0]), int(largest[1])), thumbnail_px)
@@ -106,6 +127,7 @@ def chain_up(
 
     out = Chain({k: rigid(f, source.shape(k)) for k, f in known.items()})
     placed = out.fields
+    ends: list[int] = []  # the last section before each break
     for i, k in enumerate(order):
         if k in placed:
             continue
@@ -118,6 +140,12 @@ def chain_up(
         if before[0] == order[i - 1] and (before[0], k) not in seen:
             ahead = [*order[i - 1 : i], *(j for j in order[i : i + AHEAD] if j not in placed)]
             look(list(itertools.pairwise(ahead)))
+        hand = _by_hand(k, placed, landmarks)
+        if hand is not None:
+            placed[k] = hand
+            continue
+        # a run of a few strange sections does not hide those before it
+        before += [j for j in ends[-1:] if j not in before]
         best: coarse.Rough | None = None
         for j in before:
             look([(j, k)])
@@ -132,11 +160,23 @@ def chain_up(
             )
         assert best is not None
         if not best.found:
-            out.failures[k] = (
+            cause = (
                 f"no rough alignment to sections {', '.join(map(str, before))} "
                 f"(best trust {best.trust:.2f})"
             )
-            say(f"section {k} FAILED: {out.failures[k]}; it is left out and bridged.")
+            after = order[i + 1 : i + 2]
+            look([(k, j) for j in after])
+            if any(seen[k, j].found for j in after):
+                ends.append(before[0])
+                out.breaks.append(k)
+                placed[k] = _laid_on(placed[before[0]], source.shape(before[0]), source.shape(k))
+                say(
+                    f"a NEW RUN begins at section {k}: {cause}, but to section {after[0]}; where "
+                    "it lies is a guess: give --landmarks between the two runs."
+                )
+                continue
+            out.failures[k] = cause
+            say(f"section {k} FAILED: {cause}; it is left out and bridged.")
             continue
         back = np.linalg.inv(best.transform.matrix)
         m = placed[base].matrix @ back
@@ -146,6 +186,26 @@ def chain_up(
             out.notes.append(line)
             say(line)
     return out
+
+
+def _by_hand(k: int, placed: Mapping[int, Field], landmarks: Sequence[Matches]) -> Field | None:
+    """The rigid transform of section k that landmarks to placed sections tell, if enough do."""
+    points, targets = [], []
+    for m in landmarks:
+        for own, p, other, q in ((m.a, m.p, m.b, m.q), (m.b, m.q, m.a, m.p)):
+            if own == k and other in placed:
+                points.append(p)
+                targets.append(placed[other](q))
+    p = np.concatenate([np.zeros((0, 2)), *points])
+    if len(np.unique(p, axis=0)) < BY_HAND:
+        return None
+    return _procrustes(p, np.concatenate(targets))
+
+
+def _laid_on(f: Field, of: tuple[int, int], shape: tuple[int, int]) -> Field:
+    """The transform of a section of `shape` whose middle lies where that of another does."""
+    middle = (np.array([of, shape], float) - 1) / 2
+    return Field.affine(f.matrix, f(middle[:1])[0] - f.matrix @ middle[1])
 
 
 def _odd(k: int, placed: Mapping[int, Field], before: Sequence[int], narrow: float) -> list[str]:

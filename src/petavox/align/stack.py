@@ -47,6 +47,7 @@ class Result:
     """Fields section -> volume (full pixels), what happened to pairs, and who failed and why.
 
     order: the order of sections that their likeness suggests, where it is not the given one.
+    breaks: sections whose place against those before them is a guess (chain.Chain).
     """
 
     fields: dict[int, Field] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class Result:
     failures: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
+    breaks: list[int] = field(default_factory=list)
 
 
 def align(
@@ -91,12 +93,14 @@ def align(
         result.fields,
         thumbnail_px=settings.thumbnail_px,
         narrow=settings.narrow_degrees,
+        landmarks=landmarks,
         device=device,
         say=say,
         run=run,
     )
     result.failures |= rough.failures
     result.notes += rough.notes
+    result.breaks += rough.breaks
     work = _Work(
         source,
         settings,
@@ -108,6 +112,7 @@ def align(
         run,
         matcher or (lambda of: matching.matched(source, of, of.group, device=device, run=run)),
     )
+    known = set(result.fields)
     step = max(settings.window - settings.margin, 1)
     usable = [k for k in order if k in rough.fields]
     for start in range(0, max(len(usable) - settings.margin, 1), step):
@@ -116,14 +121,14 @@ def align(
             held = {k: result.fields[k] for k in group if k in result.fields}
             if held:
                 shapes = {k: source.shape(k) for k in group}
-                chain.carry_over(rough.fields, held, group, shapes)
+                chain.carry_over(rough.fields, held, known, shapes)
             work.window(f"{start // step:05d}", group, held)
         if done is not None:
             done(len([k for k in usable if k in result.fields]))
-    known = [k for k in usable if k in result.fields]
-    result.order = suggested_order(source, known, result.fields, settings.thumbnail_px, device)
+    solved = [k for k in usable if k in result.fields]
+    result.order = suggested_order(source, solved, result.fields, settings.thumbnail_px, device)
     if result.order:
-        moved = [k for k, j in zip(known, result.order, strict=True) if k != j]
+        moved = [k for k, j in zip(solved, result.order, strict=True) if k != j]
         say(f"sections {', '.join(map(str, moved))} seem to be in the WRONG ORDER.")
     return result
 
@@ -191,7 +196,7 @@ class _Work:
                     textured=settings.texture and finest,
                 )
             )
-            matched = matching.weighed(matched)
+            matched = matching.weighed([m for m in matched if not self._broken(m)])
             lattices = {
                 k: Lattice.covering((0, 0), np.asarray(shapes[k]) - 1, spacing) for k in free
             }
@@ -226,7 +231,12 @@ class _Work:
         for m, r, left in zip(matched, solved.residuals, solved.inliers, strict=False):
             self._judge(replace(m, inlier=left), r)
         for k in free:
-            self._accept(k, fields[k], alone=len(group) == 1)
+            last = k == group[-1] and k in self.result.breaks  # it fits what the next window has
+            self._accept(k, fields[k], alone=len(group) == 1 or last)
+
+    def _broken(self, m: solve.Matches) -> bool:
+        """True if a break lies between the two: what seems to match there is chance."""
+        return any(m.a < k <= m.b for k in self.result.breaks)
 
     def _judge(self, m: solve.Matches, residual: np.ndarray) -> None:
         """Record a pair after the last round."""
@@ -246,16 +256,16 @@ class _Work:
 
     def _accept(self, k: int, f: Field, *, alone: bool) -> None:
         """Put a field into the result, or say why not."""
-        result = self.result
+        result, cause = self.result, ""
         if not f.is_sound:
-            result.failures[k] = (
-                f"its field folds over (smallest cell {f.jacobian().min():.2f} of its area)"
-            )
+            cause = f"its field folds over (smallest cell {f.jacobian().min():.2f} of its area)"
         elif not alone and not any(k in (p.a, p.b) and not p.failed for p in result.pairs):
-            result.failures[k] = "no neighbour matches it"
-        if k in result.failures:
-            self.say(f"section {k} FAILED: {result.failures[k]}.")
+            cause = "no neighbour matches it"
+        if cause:
+            result.failures[k] = cause
+            self.say(f"section {k} FAILED: {cause}.")
         else:
+            result.failures.pop(k, None)  # of the window before, at whose end it lay
             result.fields[k] = f
 
 

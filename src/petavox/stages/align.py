@@ -89,7 +89,8 @@ def run(
     damage is looked for.  fixed: an older OUT whose sections stay as they are, while new ones are
     added.  landmarks: CSV with the columns a,ay_nm,ax_nm,b,by_nm,bx_nm.  engine: where the
     matching runs; default: this process.
-    Raises WorkFailed at the end if sections could not be aligned; the others are in `out`.
+    Raises WorkFailed at the end if sections could not be aligned, or fit none before them; the
+    others are in `out`.
     """
     started = time.monotonic()
     volume = volume_of(sections)
@@ -186,6 +187,12 @@ def run(
         raise WorkFailed(
             f"{len(failed)} of {len(order)} sections could not be aligned (section {k}: "
             f"{failed[k]}); the others are in {place}, see failures.csv."
+        )
+    if result.breaks:
+        runs = ", ".join(map(str, result.breaks))
+        raise WorkFailed(
+            f"new runs begin at section {runs}: nothing tells how these lie against the sections "
+            f"before; all are in {place}. Give --landmarks between the runs (two or more a pair)."
         )
     return figures
 

@@ -73,6 +73,7 @@ def write_report(
         "pairs": len(result.pairs),
         "pairs_failed": [f"{p.a}-{p.b}" for p in near if p.failed],
         "pairs_apart": apart(rows),
+        "new_runs": result.breaks,
         "residual_px": _mean([p.residual_px for p in near]),
         "inlier_share": _mean([p.inliers for p in near]),
         "patch_correlation": _mean([float(np.nanmean(m)) for m in maps]),
