@@ -62,8 +62,8 @@ def finish(volume):
     mark(volume, {"stage": "test"})
 
 
-def settings_of(**others):
-    return SegmentSettings(flood=FLOOD, seeds=GRID, precision="f32", device="cpu", **others)
+def settings_of(seeds=GRID, **others):
+    return SegmentSettings(flood=FLOOD, seeds=seeds, precision="f32", device="cpu", **others)
 
 
 def run(here, out="out.zarr", **others):
@@ -242,6 +242,78 @@ def test_an_unfinished_run_with_other_settings_is_not_mixed_in(here, monkeypatch
     monkeypatch.undo()
     with pytest.raises(PetavoxError, match="another settings"):
         run(here, box="-4:16,0:28,10:42")
+
+
+def stop_at_first_checkpoint(patch):
+    from petavox.stages import segment as stage
+
+    save = stage.save_state
+
+    def stop(file, canvas):
+        save(file, canvas)
+        raise KeyboardInterrupt
+
+    patch.setattr(stage, "save_state", stop)
+
+
+def interrupted(here, monkeypatch, **others):
+    with monkeypatch.context() as patch:
+        stop_at_first_checkpoint(patch)
+        with pytest.raises(KeyboardInterrupt):
+            run(here, checkpoint_every=0, **others)
+
+
+def labels_volume(path, box, values):
+    made = pv.create(
+        path, box=box, voxel_size=(40, 4, 4), dtype=values.dtype, kind="labels", overwrite=True
+    )
+    made.write(box, values)
+    finish(made)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["earlier", "mask", "seed_mask", "shift"])
+def test_a_run_is_not_taken_up_where_other_voxels_lie_at_the_same_path(here, monkeypatch, name):
+    box = pv.open(here / "image.zarr").box
+    values = np.zeros(box.shape, np.uint64 if name == "earlier" else np.uint8)
+    values[:4, :4, :4] = 7
+    path = labels_volume(here / "e.zarr", box, values)
+    given = {name: (path, path) if name == "shift" else path}
+    interrupted(here, monkeypatch, **given)
+    values[-4:, -4:, -4:] = 9
+    labels_volume(here / "e.zarr", box, values)
+    with pytest.raises(PetavoxError, match=f"unfinished run with another {name}"):
+        run(here, **given)
+    values[-4:, -4:, -4:] = 0
+    labels_volume(here / "e.zarr", box, values)
+    run(here, **given)  # the same voxels again: it goes on
+
+
+def test_a_run_is_not_taken_up_with_other_points_in_the_same_file(here, monkeypatch):
+    (here / "p.csv").write_text("8,14,26\n4,8,20\n")
+    given = {"seeds": {"policy": "points"}, "points": str(here / "p.csv")}
+    interrupted(here, monkeypatch, **given)
+    (here / "p.csv").write_text("8,14,26\n12,20,30\n")
+    with pytest.raises(PetavoxError, match="unfinished run with another points"):
+        run(here, **given)
+
+
+def test_a_run_is_not_taken_up_with_another_voxel_size(here, monkeypatch):
+    """It moves the seeds."""
+    image = write_h5(here / "x.h5")
+
+    def flooded(size):
+        return segment(
+            image, here / "out.zarr", here / "m.safetensors", settings_of(checkpoint_every=0),
+            voxel_size=size, quiet=True,
+        )  # fmt: skip
+
+    with monkeypatch.context() as patch:
+        stop_at_first_checkpoint(patch)
+        with pytest.raises(KeyboardInterrupt):
+            flooded((40, 4, 4))
+    with pytest.raises(PetavoxError, match="unfinished run with another voxel_size"):
+        flooded((8, 8, 8))
 
 
 @pytest.mark.parametrize("attempt", [1, 2, 3])

@@ -28,6 +28,7 @@ from petavox.ffn.flood import SeedSettings, flood, normalised
 from petavox.ffn.growth import FloodSettings, Growth
 from petavox.ffn.model import Model, load_model
 from petavox.ffn.predictor import Predictor
+from petavox.ffn.restrict import Restrictor
 from petavox.progress import Progress
 from petavox.provenance import digest, record, write_json
 from petavox.settings import BoxSetting, Settings
@@ -44,6 +45,9 @@ _SHOW_EVERY = 0.5
 """Seconds: counting the settled seeds costs more than a step of a fast device."""
 _BYTES_PER_VOXEL = 70
 """Peak of a flood, at the choice of seeds: image, distances and their noise, maxima, labels."""
+
+_INPUTS = ("earlier", "points", "mask", "seed_mask", "shift")
+"""What a flood may read besides image and model."""
 
 
 class SegmentSettings(Settings):
@@ -112,6 +116,8 @@ def segment(
         "box": str(box),
         "model": loaded.digest,
         "image": digest(raw.tobytes()),
+        "voxel_size": list(volume.voxel_size),
+        **_contents(ids, earlier, points, restrictor),
     }
     work = out.with_name(out.name + ".unfinished")
     with workplace(work, request, overwrite=overwrite) as kept:
@@ -283,6 +289,21 @@ def _refined(labels: Volume, box: Box, image: Volume) -> np.ndarray:
     return found[Box.of_shape(box.shape, start).slices()]
 
 
+def _contents(
+    ids: np.ndarray, earlier: np.ndarray | None, points: np.ndarray | None, restrictor: Restrictor
+) -> dict[str, str | None]:
+    """Digests of what besides the image and the model decides the flood; None for what is absent.
+
+    The settings name the paths only, and other voxels may lie there when a run is taken up.
+    """
+    limits = (restrictor.mask, restrictor.seed_mask, restrictor.shift)
+    arrays = ((ids, earlier), (points,), *((a,) for a in limits))
+    return {
+        name: None if of[-1] is None else digest(*(a.tobytes() for a in of if a is not None))
+        for name, of in zip(_INPUTS, arrays, strict=True)
+    }
+
+
 def _points(path: str, box: Box) -> np.ndarray:
     """Points inside the box, relative to it, in the order of the file."""
     file = Path(path)
@@ -372,7 +393,8 @@ def _write(
         record(
             "segment",
             settings=request["settings"],
-            inputs={"image": image.path, "voxels": request["image"], "model": request["model"]},
+            inputs={"image": image.path, "voxels": request["image"]}
+            | {k: request[k] for k in ("model", *_INPUTS) if request[k] is not None},
             counters=figures,
             seconds=seconds,
         ),
