@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from petavox.errors import WorkFailed
+from petavox.errors import AlreadyExists, WorkFailed
 from petavox.provenance import write_atomically
 from petavox.volume import state
 
@@ -24,13 +24,39 @@ FAN = 1000
 
 
 def create(folder: str | Path) -> None:
-    """An empty table, marked as being written; replaces what is there."""
+    """An empty table, marked as being written; replaces a table that is there.
+
+    Raises AlreadyExists for a file, and for a folder that is neither a table nor empty: the names
+    beside an output (OUT.graph, OUT.lookup) may be someone else's.
+    """
     path = Path(folder)
-    if path.exists():
-        state.read(path)  # raises where it is not ours to remove
-        shutil.rmtree(path)
-    path.mkdir(parents=True)
+    if path.exists() and not _ours(path):
+        raise AlreadyExists(
+            f"{path} is there already and was not made by petavox; it is not removed, even with "
+            "--overwrite. Move it away, or choose another name for the output."
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    # the mark first: a table whose emptying is cut short must still be known as ours
     state.begin(path)
+    for inside in path.iterdir():
+        if inside.name != state.NAME:
+            _remove(inside)
+
+
+def _ours(path: Path) -> bool:
+    """May this be emptied? A marked folder, or one that holds nothing but a mark cut short."""
+    if not path.is_dir():
+        return False
+    if (path / state.NAME).is_file():
+        return True
+    return all(p.name.startswith(f".{state.NAME}.") for p in path.iterdir())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def part(folder: str | Path, number: int, name: str = "part") -> Path:
