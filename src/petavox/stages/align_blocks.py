@@ -9,7 +9,7 @@ settings or of an earlier result does again what follows from it.
     RUN/ledger.db            which slabs are done
     RUN/rounds/NAME.npz      what a round starts from
     RUN/matches/NAME/        matches, one npz per slab
-    RUN/damage/              masks of sections (section_damage.py)
+    RUN/damage/DIGEST/       masks of sections (section_damage.py), by what decides them
 
 What it is not: the science, or the solve, which the driver does between rounds.
 """
@@ -32,6 +32,7 @@ from petavox.align.matching import Round
 from petavox.align.solve import Matches
 from petavox.blocks import BlockTask, Context, Costs, Counters, Engine, Ledger
 from petavox.blocks.runner import run as run_task
+from petavox.blocks.task import source_digest
 from petavox.settings import Settings
 from petavox.space import Block, Box, Grid
 from petavox.stages.section_damage import SectionDamage
@@ -47,6 +48,15 @@ CODE = tuple(
         "stages.section_damage",
     )
 )  # fmt: skip
+
+DAMAGE_CODE = tuple(
+    f"petavox.{m}"
+    for m in (
+        "align.damage", "align.damage_view", "align.lines", "align.reduced",
+        "stages.section_damage", "stages.section_reading",
+    )
+)  # fmt: skip
+"""What decides the masks of damaged places."""
 
 
 class Place(Settings):
@@ -75,7 +85,7 @@ def _opened(text: str) -> Sections:
     volume = opening.open(place.volume)
     damage = None
     if place.damage is not None:
-        kept = Path(place.run) / "damage"
+        kept = Path(place.run) / "damage" / damage_key(place)
         damage = SectionDamage(volume, place.damage, kept, place.memory_mb // 4)
     return Sections(
         volume,
@@ -83,6 +93,13 @@ def _opened(text: str) -> Sections:
         damage=damage,
         memory_mb=place.memory_mb,
     )
+
+
+def damage_key(place: Place) -> str:
+    """Digest of what decides the damage: what another volume, other settings or older code found
+    in a run that was stopped must not mask this one."""
+    told = None if place.damage is None else place.damage.model_dump(mode="json")
+    return provenance.digest(place.content, told, [source_digest(m) for m in DAMAGE_CODE])
 
 
 def forget() -> None:
