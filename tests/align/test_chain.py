@@ -15,6 +15,10 @@ def random_rigid(rng) -> Field:
     return turned(rng.uniform(-5, 5), rng.uniform(-30, 30, 2), flip=bool(rng.integers(2)))
 
 
+def composed(outer: Field, inner: Field) -> Field:
+    return Field.affine(outer.matrix @ inner.matrix, outer(inner.shift[None])[0])
+
+
 def inverse(f: Field) -> Field:
     back = np.linalg.inv(f.matrix)
     return Field.affine(back, -back @ f.shift)
@@ -25,22 +29,27 @@ def test_what_a_window_changes_reaches_all_sections_after_it(seed):
     """However many windows came before, a section lies to the last held one as the rough says."""
     rng = np.random.default_rng(seed)
     rough = {k: random_rigid(rng) for k in range(40)}
-    placed, shapes = dict(rough), dict.fromkeys(range(40), (SIZE, SIZE))
+    placed = dict(rough)
     p = np.array([[10.0, 20.0], [300.0, 50.0], [120.0, 310.0]])
     for last in (7, 15, 23, 31):
         held = {k: random_rigid(rng) for k in range(last - 3, last + 1)}
-        chain.carry_over(placed, held, set(), shapes)
+        chain.carry_over(placed, held, (), lambda k: (SIZE, SIZE))
         for k in range(last + 1, 40):
             there = inverse(rough[last])(rough[k](p))  # places of k's points in the last held one
             np.testing.assert_allclose(placed[k](p), held[last](there), atol=1e-6)
 
 
-def test_sections_with_fields_of_their_own_and_those_after_them_stay(rng):
-    rough = {k: random_rigid(rng) for k in range(10)}
-    placed = dict(rough)
-    held = {2: random_rigid(rng)}
-    chain.carry_over(placed, held, {0, 6}, dict.fromkeys(range(10), (SIZE, SIZE)))
-    assert [k for k in range(10) if placed[k] is rough[k]] == [0, 1, 6, 7, 8, 9]
+def test_between_known_sections_all_move_with_those_before_them(rng):
+    """Known 0..3 and 12..15; a window holds 2, 3 and 12: 4..11 follow 3, 16 on stays."""
+    rough = {k: random_rigid(rng) for k in range(20)}
+    known = {k: rough[k] for k in (*range(4), *range(12, 16))}
+    placed, moved = dict(rough), random_rigid(rng)
+    held = {2: rough[2], 3: composed(moved, rough[3]), 12: rough[12]}
+    chain.carry_over(placed, held, known, lambda k: (SIZE, SIZE))
+    p = np.array([[10.0, 20.0], [300.0, 50.0], [120.0, 310.0]])
+    for k in range(20):
+        expected = composed(moved, rough[k]) if 3 <= k < 12 else rough[k]
+        np.testing.assert_allclose(placed[k](p), expected(p), atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +104,7 @@ def test_strange_sections_do_not_hide_those_before_them(two_runs):
     mixed |= {k: bent(more[k - 3], truths[k]) for k in (6, 7)}
     placed = chain.chain_up(Arrays(mixed), sorted(mixed), {}, thumbnail_px=192, narrow=12.0)
     assert placed.breaks == [3]
+    assert [placed.runs[k] for k in sorted(mixed)] == [0, 0, 0, 1, 1, 1, 0, 0]
     middle = np.array([[160.0, 160.0]])
     back = {k: placed.fields[k](inverse(truths[k])(middle)) for k in (2, 6)}
     assert np.linalg.norm(back[6] - back[2]) < 8
@@ -108,3 +118,45 @@ def test_one_landmark_is_too_few_to_place_a_section(two_runs):
         Arrays(images), sorted(images), {}, thumbnail_px=192, narrow=12.0, landmarks=marks
     )
     assert placed.breaks == [4]
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("flip", [False, True])
+def test_two_landmarks_turn_a_section_but_never_flip_it(seed, flip):
+    rng = np.random.default_rng(seed)
+    before, own = (turned(rng.uniform(-180, 180), rng.uniform(-30, 30, 2), flip) for _ in "ab")
+    u = rng.uniform(50, 250, (2, 2))
+    marks = [Matches(0, 1, inverse(before)(u), inverse(own)(u), np.ones(2), 100.0)]
+    found = chain._by_hand(1, {0: before}, marks)
+    assert found is not None
+    p = rng.uniform(0, SIZE, (5, 2))
+    np.testing.assert_allclose(found[0](p), own(p), atol=1e-6)
+
+
+def test_sections_in_front_of_solved_ones_are_placed_backwards():
+    """Ten sections of which 6..9 are solved: 0 is too far from these, but not from 1."""
+    rng = np.random.default_rng(4)
+    sections = tissue(7, SIZE, 10)
+    truths = {k: turned(rng.uniform(-3, 3), rng.uniform(-8, 8, 2)) for k in range(10)}
+    images = {k: bent(sections[k], truths[k]) for k in range(10)}
+    first, _ = aligned({k: images[k] for k in range(6, 10)}, truths)
+    result, steps = aligned(images, truths, fixed=first.fields)
+    assert not result.failures
+    assert not result.breaks
+    assert steps.max() < 1.5
+    p = np.array([[50.0, 60.0], [200.0, 100.0]])
+    for k in range(6, 10):
+        np.testing.assert_array_equal(result.fields[k](p), first.fields[k](p))
+
+
+@pytest.mark.parametrize(("window", "margin"), [(8, 8), (8, 12), (8, 0), (8, 1)])
+def test_windows_that_do_not_overlap_are_refused(window, margin):
+    with pytest.raises(ValueError, match="farthest of offsets"):
+        stack.AlignSettings(window=window, margin=margin)
+
+
+@pytest.mark.parametrize(("sections", "window", "margin"), [(7, 4, 3), (7, 3, 2), (4, 3, 2)])
+def test_every_section_is_in_a_window(sections, window, margin):
+    images = dict(enumerate(bent(s, turned(0, (0, 0))) for s in tissue(5, SIZE, sections)))
+    settings = stack.AlignSettings(window=window, margin=margin, passes=1)
+    assert sorted(stack.align(Arrays(images), sorted(images), settings).fields) == sorted(images)

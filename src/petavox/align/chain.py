@@ -38,10 +38,15 @@ def rigid(f: Field, shape: tuple[int, int]) -> Field:
     return _procrustes(p, f(p))
 
 
-def _procrustes(p: np.ndarray, q: np.ndarray) -> Field:
-    """The rotation (or flip) and shift that brings points p nearest to q, both (n, 2)."""
+def _procrustes(p: np.ndarray, q: np.ndarray, hand: float = 1.0) -> Field:
+    """The rotation (or flip) and shift that brings points p nearest to q, both (n, 2).
+
+    hand: below 0 for a flip, where the points lie nearly on a line and cannot tell.
+    """
     cp, cq = p.mean(0), q.mean(0)
-    u, _, vt = np.linalg.svd((q - cq).T @ (p - cp))
+    u, s, vt = np.linalg.svd((q - cq).T @ (p - cp))
+    if s[1] < 0.05 * s[0] and np.linalg.det(u @ vt) * hand < 0:
+        u[:, 1] *= -1
     m = u @ vt
     return Field.affine(m, cq - m @ cp)
 
@@ -50,37 +55,40 @@ def carry_over(
     placed: dict[int, Field],
     held: Mapping[int, Field],
     known: Collection[int],
-    shapes: Mapping[int, tuple[int, int]],
+    shapes: Callable[[int], tuple[int, int]],
 ) -> None:
-    """Carry what the held sections' solve changed over to the rough transforms after them.
+    """Carry what the solve changed over to the rough transforms of the sections after.
 
-    placed: rough transforms, changed in place: all after the held ones up to the next of `known`
-    (sections with fields of their own, on which those after them were placed).
+    placed: rough transforms, changed in place: the held ones become rigid parts of `held`, and all
+    after each, up to the next held or known one, move along.  known: sections with fields of
+    their own, on which those after them were placed.
     """
-    last = max(held)
-    solved, guess = rigid(held[last], shapes[last]), placed[last]
-    linear = solved.matrix @ np.linalg.inv(guess.matrix)
-    shift = solved.shift - linear @ guess.shift
-    for k in held:
-        placed[k] = rigid(held[k], shapes[k])
-    for k in sorted(k for k in placed if k > last):
-        if k in known:
-            break
+    linear, shift = np.eye(2), np.zeros(2)
+    for k in sorted(placed):
         f = placed[k]
-        placed[k] = Field.affine(linear @ f.matrix, linear @ f.shift + shift)
+        if k in held:
+            placed[k] = rigid(held[k], shapes(k))
+            linear = placed[k].matrix @ np.linalg.inv(f.matrix)
+            shift = placed[k].shift - linear @ f.shift
+        elif k in known:
+            linear, shift = np.eye(2), np.zeros(2)
+        else:
+            placed[k] = Field.affine(linear @ f.matrix, linear @ f.shift + shift)
 
 
 @dataclass
 class Chain:
     """Rough rigid transforms section -> common frame; who was not placed and why; what was odd.
 
-    breaks: sections that fit the one after them, but none before: their place is a guess.
+    breaks: sections that begin a new run: they fit the one after them, but none before, so that
+    their place is a guess.  runs: section -> number of its run; 0 is the first, or what was known.
     """
 
     fields: dict[int, Field] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     breaks: list[int] = field(default_factory=list)
+    runs: dict[int, int] = field(default_factory=dict)
 
 
 def chain_up(
@@ -98,58 +106,89 @@ def chain_up(
     """Place each section by the one before it; if that fails, by the two before that.
 
     A section that fits none of them but the one after it begins a new run (too much tissue lost
-    between): it is laid on the one before, told in `breaks`, and goes on from there.
+    between): it is laid on the one before, told in `breaks`, and goes on from there. Sections in
+    front of the first known one are placed backwards from it.
 
     known: sections whose fields are given.  thumbnail_px: longest side of what is compared.
     narrow: degrees searched first, either way.  landmarks: two or more between a section and
     placed ones place it instead.  run: like `map`; neighbours are compared at once.
     """
-    largest = tuple(np.max([source.shape(k) for k in order], axis=0))
-    factor = thumb_factor((int(largest[0]), int(largest[1])), thumbnail_px)
-    thumbs: dict[int, coarse.Thumbnail] = {}
-    seen: dict[tuple[int, int], coarse.Rough] = {}
+    out = Chain(
+        {k: rigid(f, source.shape(k)) for k, f in known.items()}, runs=dict.fromkeys(known, 0)
+    )
+    if not known and order:
+        out.fields[order[0]], out.runs[order[0]] = Field(), 0
+    compare = _Comparison(source, order, thumbnail_px, narrow, device, run)
+    for line in (list(order), list(order)[::-1]) if known else (list(order),):
+        _walk(line, out, compare, source, landmarks, say)
+    return out
 
-    def made(k: int) -> coarse.Thumbnail:
-        image, valid = source.level(k, factor)
-        return coarse.thumbnail(image, valid, factor, device=device)
 
-    def look(pairs: Sequence[tuple[int, int]]) -> None:
-        """Compare pairs that were not compared before."""
-        new = [p for p in pairs if p not in seen]
-        needed = sorted({k for p in new for k in p} - set(thumbs))
-        thumbs.update(zip(needed, run(made, needed), strict=True))
-        found = run(
-            lambda p: coarse.rough(thumbs[p[0]], thumbs[p[1]], narrow=narrow, device=device), new
-        )
-        seen.update(zip(new, found, strict=True))
-        for old in [n for n in thumbs if n < max(thumbs) - 2 * AHEAD]:
-            del thumbs[old]
+class _Comparison:
+    """Rough alignments of pairs, from thumbnails that are made when they are needed."""
 
-    out = Chain({k: rigid(f, source.shape(k)) for k, f in known.items()})
+    def __init__(
+        self,
+        source: Source,
+        order: Sequence[int],
+        thumbnail_px: int,
+        narrow: float,
+        device: str,
+        run: Callable[..., Iterable[Any]],
+    ) -> None:
+        self.source, self.narrow, self.device, self.run = source, narrow, device, run
+        largest = np.max([source.shape(k) for k in order], axis=0) if order else (1, 1)
+        self.factor = thumb_factor((int(largest[0]), int(largest[1])), thumbnail_px)
+        self.thumbs: dict[int, coarse.Thumbnail] = {}
+        self.seen: dict[tuple[int, int], coarse.Rough] = {}
+
+    def __call__(self, pairs: Sequence[tuple[int, int]]) -> list[coarse.Rough]:
+        """The rough alignment of each pair; those not compared before are compared at once."""
+        new = [p for p in pairs if p not in self.seen]
+        needed = sorted({k for p in new for k in p} - set(self.thumbs))
+        self.thumbs.update(zip(needed, self.run(self._made, needed), strict=True))
+        self.seen.update(zip(new, self.run(self._compared, new), strict=True))
+        for _, k in new[-1:]:
+            for far in [n for n in self.thumbs if abs(n - k) > 2 * AHEAD]:
+                del self.thumbs[far]
+        return [self.seen[p] for p in pairs]
+
+    def _made(self, k: int) -> coarse.Thumbnail:
+        image, valid = self.source.level(k, self.factor)
+        return coarse.thumbnail(image, valid, self.factor, device=self.device)
+
+    def _compared(self, pair: tuple[int, int]) -> coarse.Rough:
+        a, b = (self.thumbs[k] for k in pair)
+        return coarse.rough(a, b, narrow=self.narrow, device=self.device)
+
+
+def _walk(
+    line: Sequence[int],
+    out: Chain,
+    compare: _Comparison,
+    source: Source,
+    landmarks: Sequence[Matches],
+    say: Callable[[str], None],
+) -> None:
+    """Place the sections of a line, each by those before it in the line; changes `out`."""
     placed = out.fields
     ends: list[int] = []  # the last section before each break
-    for i, k in enumerate(order):
-        if k in placed:
+    for i, k in enumerate(line):
+        before = [j for j in line[:i] if j in placed][-3:][::-1]
+        if k in placed or k in out.failures or not before:
             continue
-        before = [j for j in order[:i] if j in placed][-3:][::-1]
-        if not before:
-            before = [j for j in order[i + 1 :] if j in placed][:3]
-        if not before:
-            placed[k] = Field()
-            continue
-        if before[0] == order[i - 1] and (before[0], k) not in seen:
-            ahead = [*order[i - 1 : i], *(j for j in order[i : i + AHEAD] if j not in placed)]
-            look(list(itertools.pairwise(ahead)))
         hand = _by_hand(k, placed, landmarks)
         if hand is not None:
-            placed[k] = hand
+            placed[k], out.runs[k] = hand[0], out.runs[hand[1]]
             continue
+        if before[0] == line[i - 1] and (before[0], k) not in compare.seen:
+            ahead = [*line[i - 1 : i], *(j for j in line[i : i + AHEAD] if j not in placed)]
+            compare(list(itertools.pairwise(ahead)))
         # a run of a few strange sections does not hide those before it
         before += [j for j in ends[-1:] if j not in before]
-        best: coarse.Rough | None = None
+        base, best = before[0], None
         for j in before:
-            look([(j, k)])
-            found = seen[j, k]
+            (found,) = compare([(j, k)])
             if best is None or found.trust > best.trust:
                 best, base = found, j
             if found.found:
@@ -159,47 +198,54 @@ def chain_up(
                 "trying the section before."
             )
         assert best is not None
-        if not best.found:
-            cause = (
-                f"no rough alignment to sections {', '.join(map(str, before))} "
-                f"(best trust {best.trust:.2f})"
+        if best.found:
+            back = np.linalg.inv(best.transform.matrix)
+            m = placed[base].matrix @ back
+            t = placed[base].shift - m @ best.transform.shift
+            placed[k], out.runs[k] = rigid(Field.affine(m, t), source.shape(k)), out.runs[base]
+            odd = _odd(k, placed, before[:3], compare.narrow)
+            out.notes += odd
+            for told in odd:
+                say(told)
+            continue
+        cause = (
+            f"no rough alignment to sections {', '.join(map(str, before))} "
+            f"(best trust {best.trust:.2f})"
+        )
+        after = line[i + 1 : i + 2]
+        if any(found.found for found in compare([(k, j) for j in after])):
+            ends.append(before[0])
+            out.breaks.append(k)
+            out.runs[k] = max(out.runs.values()) + 1
+            placed[k] = _laid_on(placed[before[0]], source.shape(before[0]), source.shape(k))
+            say(
+                f"a NEW RUN begins at section {k}: {cause}, but to section {after[0]}; where it "
+                "lies is a guess: give --landmarks between the two runs."
             )
-            after = order[i + 1 : i + 2]
-            look([(k, j) for j in after])
-            if any(seen[k, j].found for j in after):
-                ends.append(before[0])
-                out.breaks.append(k)
-                placed[k] = _laid_on(placed[before[0]], source.shape(before[0]), source.shape(k))
-                say(
-                    f"a NEW RUN begins at section {k}: {cause}, but to section {after[0]}; where "
-                    "it lies is a guess: give --landmarks between the two runs."
-                )
-                continue
+        else:
             out.failures[k] = cause
             say(f"section {k} FAILED: {cause}; it is left out and bridged.")
-            continue
-        back = np.linalg.inv(best.transform.matrix)
-        m = placed[base].matrix @ back
-        t = placed[base].shift - m @ best.transform.shift
-        placed[k] = rigid(Field.affine(m, t), source.shape(k))
-        for line in _odd(k, placed, before, narrow):
-            out.notes.append(line)
-            say(line)
-    return out
 
 
-def _by_hand(k: int, placed: Mapping[int, Field], landmarks: Sequence[Matches]) -> Field | None:
-    """The rigid transform of section k that landmarks to placed sections tell, if enough do."""
-    points, targets = [], []
+def _by_hand(
+    k: int, placed: Mapping[int, Field], landmarks: Sequence[Matches]
+) -> tuple[Field, int] | None:
+    """The rigid transform of section k that landmarks to placed sections tell, if enough do.
+
+    Returns it and one of these sections.
+    """
+    points, targets, others = [], [], []
     for m in landmarks:
         for own, p, other, q in ((m.a, m.p, m.b, m.q), (m.b, m.q, m.a, m.p)):
             if own == k and other in placed:
                 points.append(p)
                 targets.append(placed[other](q))
+                others.append(other)
     p = np.concatenate([np.zeros((0, 2)), *points])
     if len(np.unique(p, axis=0)) < BY_HAND:
         return None
-    return _procrustes(p, np.concatenate(targets))
+    hand = float(np.linalg.det(placed[others[0]].matrix))
+    return _procrustes(p, np.concatenate(targets), hand), others[0]
 
 
 def _laid_on(f: Field, of: tuple[int, int], shape: tuple[int, int]) -> Field:

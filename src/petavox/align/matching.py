@@ -38,6 +38,8 @@ class Round:
     """One round of matching: everything but the images.
 
     name: of this round in its run.  group: sections, ascending; free: those that may move.
+    runs: of each section of the group, the number of its run: what lies in different runs of the
+    stack shows different tissue, and is not matched.
     pulls: common frame -> section, full pixels.  low, high: corners of the common frame.
     factor: level.  size, stride, search: of the windows, pixels of the level.  offsets: which
     neighbours.  batch: windows held at once.  least: confidence below which there is no match.
@@ -47,6 +49,7 @@ class Round:
     name: str
     group: tuple[int, ...]
     free: tuple[int, ...]
+    runs: tuple[int, ...]
     pulls: Mapping[int, Field]
     low: tuple[float, float]
     high: tuple[float, float]
@@ -60,8 +63,9 @@ class Round:
     textured: bool
 
     def partners(self, k: int) -> list[int]:
-        """Earlier sections to match with k: at the offsets, and over a gap the next two."""
-        present = [j for j in self.group if j < k]
+        """Earlier sections of its run to match with k: at the offsets, and over a gap two."""
+        run = dict(zip(self.group, self.runs, strict=True))
+        present = [j for j in self.group if j < k and run[j] == run[k]]
         wanted = {k - o for o in self.offsets} & set(present)
         # over a missing section the nearest two that exist take its place
         wanted |= set(present[-min(2, len(self.offsets)) :])

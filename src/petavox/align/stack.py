@@ -12,6 +12,7 @@ results are fields. What it is not: files, or the arithmetic (coarse, match, sol
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -105,7 +106,7 @@ def align(
         source,
         settings,
         result,
-        rough.fields,
+        rough,
         springs,
         landmarks,
         say,
@@ -119,16 +120,17 @@ def align(
         group = usable[start : start + settings.window]
         if any(k not in result.fields for k in group):
             held = {k: result.fields[k] for k in group if k in result.fields}
-            if held:
-                shapes = {k: source.shape(k) for k in group}
-                chain.carry_over(rough.fields, held, known, shapes)
+            # where all of the margin failed, the last one solved before it
+            last = [k for k in usable[:start] if k in result.fields][-1:]
+            solved = held or {k: result.fields[k] for k in last}
+            chain.carry_over(rough.fields, solved, known, source.shape)
             work.window(f"{start // step:05d}", group, held)
         if done is not None:
             done(len([k for k in usable if k in result.fields]))
-    solved = [k for k in usable if k in result.fields]
-    result.order = suggested_order(source, solved, result.fields, settings.thumbnail_px, device)
+    done_with = [k for k in usable if k in result.fields]
+    result.order = suggested_order(source, done_with, result.fields, settings.thumbnail_px, device)
     if result.order:
-        moved = [k for k, j in zip(solved, result.order, strict=True) if k != j]
+        moved = [k for k, j in zip(done_with, result.order, strict=True) if k != j]
         say(f"sections {', '.join(map(str, moved))} seem to be in the WRONG ORDER.")
     return result
 
@@ -151,7 +153,7 @@ class _Work:
     source: Source
     settings: AlignSettings
     result: Result
-    rough: Mapping[int, Field]
+    rough: chain.Chain
     springs: Callable[[int, Lattice], np.ndarray] | None
     landmarks: Sequence[solve.Matches]
     say: Say
@@ -164,7 +166,7 @@ class _Work:
         free = [k for k in group if k not in held]
         shapes = {k: self.source.shape(k) for k in group}
         largest = np.max(list(shapes.values()), axis=0)
-        fields: dict[int, Field] = {k: held.get(k, self.rough[k]) for k in group}
+        fields: dict[int, Field] = {k: held.get(k, self.rough.fields[k]) for k in group}
         steps = levels((int(largest[0]), int(largest[1])), settings)
         extra = [m for m in self.landmarks if m.a in fields and m.b in fields]
         for turn, factor in enumerate(steps + [steps[-1]] * (settings.passes - 1)):
@@ -183,6 +185,7 @@ class _Work:
                     name=f"{name}-{turn}",
                     group=tuple(group),
                     free=tuple(free),
+                    runs=tuple(self.rough.runs[k] for k in group),
                     pulls=pulls,
                     low=(float(low[0]), float(low[1])),
                     high=(float(high[0]), float(high[1])),
@@ -196,7 +199,7 @@ class _Work:
                     textured=settings.texture and finest,
                 )
             )
-            matched = matching.weighed([m for m in matched if not self._broken(m)])
+            matched = matching.weighed(matched)
             lattices = {
                 k: Lattice.covering((0, 0), np.asarray(shapes[k]) - 1, spacing) for k in free
             }
@@ -227,16 +230,17 @@ class _Work:
                 springs=self.springs and {k: self.springs(k, lattices[k]) for k in free},
                 run=self.run,
             )
-            fields.update(solved.fields)
+            last = turn == len(steps) + settings.passes - 2
+            # what folds over now may come right at the next level
+            fields.update(
+                {k: f if f.is_sound or last else base[k] for k, f in solved.fields.items()}
+            )
         for m, r, left in zip(matched, solved.residuals, solved.inliers, strict=False):
             self._judge(replace(m, inlier=left), r)
+        runs = Counter(self.rough.runs[k] for k in group)
         for k in free:
-            last = k == group[-1] and k in self.result.breaks  # it fits what the next window has
-            self._accept(k, fields[k], alone=len(group) == 1 or last)
-
-    def _broken(self, m: solve.Matches) -> bool:
-        """True if a break lies between the two: what seems to match there is chance."""
-        return any(m.a < k <= m.b for k in self.result.breaks)
+            # the first of a run may be the last of a window: what it fits is in the next
+            self._accept(k, fields[k], alone=runs[self.rough.runs[k]] == 1)
 
     def _judge(self, m: solve.Matches, residual: np.ndarray) -> None:
         """Record a pair after the last round."""

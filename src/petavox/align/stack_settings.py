@@ -5,6 +5,8 @@ What it is: the settings, each with its meaning. What it is not: the steps (peta
 
 from __future__ import annotations
 
+from pydantic import model_validator
+
 from petavox.settings import Settings
 
 
@@ -51,3 +53,13 @@ class AlignSettings(Settings):
     """Sections of the window before that are held fixed."""
     batch: int = 1024
     """Windows of a section held at once; bounds memory."""
+
+    @model_validator(mode="after")
+    def _windows_overlap(self) -> AlignSettings:
+        least = max(self.offsets, default=1)
+        if not least <= self.margin < self.window:
+            raise ValueError(
+                f"margin {self.margin} must be at least {least} (the farthest of offsets) and less "
+                f"than window ({self.window}): a window begins with sections of the one before"
+            )
+        return self
