@@ -6,6 +6,7 @@ What it is not: the levels' arithmetic (petavox.volume.pyramid), or a stage.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,7 +54,7 @@ def fill_levels(
     options.pop("only", None)
     for n, level in enumerate(volume.open(path, incomplete=True).levels[1:], 1):
         task = BlockTask(
-            name=f"{name}-level-{n}",
+            name=_task(name, n),
             function="petavox.stages.levels:level_block",
             grid=pyramid.grid(path, level),
             settings={"level": n},
@@ -62,6 +63,18 @@ def fill_levels(
             code=("petavox.volume.pyramid",),
         )
         run(task, ledger=ledger, engine=engine, **options)
+
+
+def forget(name: str, ledger: Ledger) -> None:
+    """Forget the blocks of a stage's coarser levels; the caller commits."""
+    for n in itertools.count(1):
+        if ledger.parts(_task(name, n)) is None:
+            return
+        ledger.forget(_task(name, n))
+
+
+def _task(name: str, level: int) -> str:
+    return f"{name}-level-{level}"
 
 
 def level_block(block: Block, context: Context) -> Counters:

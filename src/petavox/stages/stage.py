@@ -35,6 +35,7 @@ from petavox.blocks.task import BlockTask, Costs
 from petavox.errors import AlreadyExists
 from petavox.settings import Settings
 from petavox.space import Grid
+from petavox.stages import levels
 from petavox.volume import places, state
 
 log = logging.getLogger("petavox")
@@ -135,12 +136,15 @@ def run_stage(
         return Outcome(stage.name, len(task.grid), kept=len(task.grid), why=known.why)
     if not ours:
         _require_room(stage, ledger, overwrite)
+        # before the new outputs: a run that ends in between must not leave blocks as done that
+        # were done in outputs which are gone
+        _forget(stage, ledger)
         stage.create()
         for path in stage.writes.values():
             state.begin(path, key=known.key)
-    outcome = run(task, ledger=ledger, engine=engine, limits=limits, again=not ours, **options)
+    outcome = run(task, ledger=ledger, engine=engine, limits=limits, **options)
     if outcome.complete:
-        stage.after(ledger, engine, limits=limits, again=not ours, **options)
+        stage.after(ledger, engine, limits=limits, **options)
         record = provenance.record(
             stage.name,
             settings=stage.settings,
@@ -156,6 +160,16 @@ def run_stage(
 def _all_complete(stage: Stage) -> bool:
     said = [state.read(path) for path in stage.writes.values()]
     return all(s is not None and s.get("state") == "complete" for s in said)
+
+
+def _forget(stage: Stage, ledger: Ledger) -> None:
+    """Forget what was done of a stage's blocks and of its coarser levels.
+
+    That the ledger's task made the output is still known, so that the output may be replaced.
+    """
+    ledger.forget(stage.name)
+    levels.forget(stage.name, ledger)
+    ledger.save()
 
 
 def _require_room(stage: Stage, ledger: Ledger, overwrite: bool) -> None:
