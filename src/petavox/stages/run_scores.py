@@ -21,6 +21,7 @@ from petavox import provenance, volume
 from petavox.score import synapses as wiring
 from petavox.score.overlap import majority
 from petavox.settings import Settings
+from petavox.space import Box, VoxelSize
 from petavox.stages import score
 from petavox.stages.connectome import read_table
 from petavox.stages.score import ScoreSettings
@@ -50,6 +51,7 @@ def run(
 
     segmentations: name -> labels volume, the last being that of the synapses' partners.  labels:
     true objects.  synapses, true_synapses: tables.  more: figures to keep beside.
+    Synapses count where that segmentation and the true objects both are, as the labels do.
     """
     began, place = time.monotonic(), Path(out)
     opening.make_room(place, overwrite=overwrite)
@@ -57,6 +59,7 @@ def run(
     state.begin(place)
     found: dict[str, Any] = dict(more or {})
     named: tuple[np.ndarray, np.ndarray] | None = None
+    where: tuple[Box, VoxelSize] | None = None
     if labels is not None:
         truth = volume.open(labels)
         for name, path in segmentations.items():
@@ -65,11 +68,15 @@ def run(
             found[name] = {k: v for k, v in report.items() if k != "conventions"}
             if settings.segmentation.places:
                 score.write_table(place / f"{name}.csv", tables.errors())
-            named = majority(tables.every)
+            named, where = majority(tables.every), (tables.box, truth.voxel_size)
+    elif segmentations:
+        last = volume.open(list(segmentations.values())[-1])
+        where = last.box, last.voxel_size
     if synapses is not None and true_synapses is not None:
-        found["synapses"], found["edges"] = partners(
-            read_table(Path(synapses)), read_table(Path(true_synapses)), named, settings.within_nm
-        )
+        own, true = read_table(Path(synapses)), read_table(Path(true_synapses))
+        if where is not None:
+            own, true = (inside(t, *where) for t in (own, true))
+        found["synapses"], found["edges"] = partners(own, true, named, settings.within_nm)
     provenance.write_json(place / "scores.json", found)
     inputs = {k: str(v) for k, v in segmentations.items()} | {"labels": str(labels)}
     seconds = time.monotonic() - began
@@ -80,6 +87,19 @@ def run(
         ),
     )
     return found
+
+
+def inside(table: pa.Table, box: Box, voxel_size: VoxelSize) -> pa.Table:
+    """The rows of the synapses whose place lies in a box of voxels.
+
+    table: rows of id, z_nm, y_nm, x_nm.  A synapse has one place, that of its first row: it is
+    kept with all its partners, or not at all.
+    """
+    # a place on a voxel's face, such as 3 x 4.6 nm, must not fall back by rounding
+    voxels = np.floor(_places(table) / np.array(tuple(voxel_size)) + 1e-6)
+    within = ((voxels >= box.start) & (voxels < box.stop)).all(1)
+    _, which = np.unique(_column(table, "id"), return_inverse=True)
+    return table.filter(pa.array(within[which], pa.bool_()))
 
 
 def partners(
