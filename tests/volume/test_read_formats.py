@@ -177,13 +177,13 @@ def test_a_bare_array_needs_a_voxel_size(tmp_path, rng, driver):
     assert v.kind == "labels"
 
 
-def test_an_n5_group_with_levels(tmp_path, rng):
-    values = rng.integers(0, 255, (8, 9, 10), np.uint8)
+def n5_group(path, values, **attributes):
+    """s0, and s1 that is coarser by 1, 2, 2 (z, y, x)."""
     for name, part in (("s0", values), ("s1", values[:, ::2, ::2])):
         array = ts.open(
             {
                 "driver": "n5",
-                "kvstore": {"driver": "file", "path": str(tmp_path / "v" / name)},
+                "kvstore": {"driver": "file", "path": str(path / name)},
                 "metadata": {
                     "dimensions": part.T.shape,
                     "blockSize": [4, 4, 4],
@@ -194,19 +194,37 @@ def test_an_n5_group_with_levels(tmp_path, rng):
             create=True,
         ).result()
         array.write(part.T).result()
-    (tmp_path / "v/attributes.json").write_text(
-        json.dumps(
-            {
-                "pixelResolution": {"dimensions": [4.0, 5.0, 40.0], "unit": "nm"},
-                "scales": [[1, 1, 1], [2, 2, 1]],
-            }
-        )
-    )
+    attributes["scales"] = [[1, 1, 1], [2, 2, 1]]
+    (path / "attributes.json").write_text(json.dumps(attributes))
+
+
+def test_an_n5_group_with_levels(tmp_path, rng):
+    values = rng.integers(0, 255, (8, 9, 10), np.uint8)
+    n5_group(tmp_path / "v", values, pixelResolution={"dimensions": [4.0, 5.0, 40.0], "unit": "nm"})
     v = pv.open(tmp_path / "v")
     np.testing.assert_array_equal(v.read(), values)
     assert v.voxel_size == VoxelSize(40, 5, 4)
     half = pv.open(tmp_path / "v", resolution=(40, 10, 8))
     np.testing.assert_array_equal(half.read(), values[:, ::2, ::2])
+
+
+def test_the_translation_of_an_n5_group_places_all_of_its_levels(tmp_path, rng):
+    n5_group(
+        tmp_path / "v",
+        rng.integers(0, 255, (8, 9, 10), np.uint8),
+        transform={
+            "axes": ["z", "y", "x"],
+            "scale": [40.0, 8.0, 8.0],
+            "translate": [120.0, -808.0, 800.0],  # voxel 3, -101, 100 of s0
+            "units": ["nm", "nm", "nm"],
+        },
+    )
+    fine, half = pv.open(tmp_path / "v").levels
+    assert fine.box.start == (3, -101, 100)
+    assert half.voxel_size == VoxelSize(40, 16, 16)
+    assert half.box.start == (3, -51, 50)
+    v = pv.open(tmp_path / "v", resolution=(40, 16, 16))
+    assert v.box.start == (3, -51, 50)
 
 
 def test_sections_are_taken_in_natural_order_and_only_the_ones_asked_for(tmp_path, rng):

@@ -44,8 +44,10 @@ def open(path: str, *, voxel_size: VoxelSize | None, resolution: VoxelSize | Non
         factors = _factors(own, group, len(levels))
         said, start = _placed(where, own)
         if said is None:
-            whole, start = _placed(path, group)
+            # the group speaks of s0: its first voxel is counted in voxels of s0
+            whole, first = _placed(path, group)
             said = None if whole is None else whole.coarser(factors)
+            start = zyx([a // f for a, f in zip(first, factors, strict=True)])
         if levels:  # what the user gave is the voxel size of the finest
             size = said or levels[0].voxel_size.coarser(factors)
         else:
