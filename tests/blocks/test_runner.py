@@ -167,6 +167,25 @@ def test_a_block_that_kills_the_driver_twice_is_quarantined_by_the_third_run(tmp
     assert "1 quarantined (2)" in third.stderr
 
 
+@pytest.mark.parametrize("how", ["stops", "ended"])
+def test_a_run_that_is_interrupted_in_a_block_again_and_again_does_not_blame_the_block(
+    tmp_path, how
+):
+    script = (
+        "import sys; from petavox.blocks import *; from petavox.space import *\n"
+        f"with Ledger({str(tmp_path / 'ledger.db')!r}) as ledger:\n"
+        "    run(BlockTask('t', 'petavox.blocks.testing:pattern', "
+        f"Grid(Box((0,0,0),(1,1,5)),(1,1,1)), settings={{{how!r}: [2]}}), ledger=ledger, "
+        "quiet=True)"
+    )
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert "KeyboardInterrupt" in done.stderr or "Ended" in done.stderr
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        assert list(ledger.numbers("t", "done")) == [0, 1]
+        assert list(ledger.numbers("t", "quarantined")) == list(ledger.numbers("t", "lost")) == []
+
+
 def test_two_drivers_cannot_hold_one_ledger(tmp_path):
     with (
         Ledger(tmp_path / "ledger.db"),

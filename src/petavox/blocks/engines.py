@@ -128,7 +128,7 @@ class InlineEngine:
 
     def submit(self, ticket: int, job: dict[str, Any]) -> None:
         """Call the function on the bundle's blocks, now."""
-        with _alarm(self._timeout_s):
+        with _alarm(self._timeout_s), _ended_politely():
             results = work.run_bundle({**job, "ticket": ticket, "run": self._run}, self.listen)
         self._events.append(Event(ticket, results))
 
@@ -162,6 +162,33 @@ def _alarm(seconds: float | None) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+class Ended(KeyboardInterrupt):
+    """SIGTERM came while a block ran in this process."""
+
+
+@contextlib.contextmanager
+def _ended_politely() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, as Ctrl-C does, where nobody else has seen to that.
+
+    Without, a script that a scheduler ends at its time limit would look like a block that kills.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+    ):
+        yield
+        return
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise Ended("ended from outside (SIGTERM)")
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def left_behind(beacons: Path | None) -> list[tuple[int, str]]:

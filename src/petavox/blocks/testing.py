@@ -3,7 +3,7 @@
 What it is: small functions that any worker can import. What it is not: used by any stage.
 
 settings of `pattern`: seed; and, each by block number, what goes wrong: `raises`, `exits`,
-`hangs`, `kills` (SIGKILL of its own process), `once` (a folder: misbehave only the first time).
+`hangs`, `kills` (SIGKILL of its own process), `stops` (SIGINT), `ended` (SIGTERM), `once` (a folder: misbehave only the first time).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def copy(block: Block, context: Context) -> Counters:
 
 
 def _misbehave(number: int, settings: Any) -> None:
-    for what in ("raises", "exits", "hangs", "kills"):
+    for what in ("raises", "exits", "hangs", "kills", "stops", "ended"):
         if number not in settings.get(what, ()):
             continue
         if "once" in settings:
@@ -98,5 +98,9 @@ def _misbehave(number: int, settings: Any) -> None:
             os._exit(7)
         if what == "kills":
             os.kill(os.getpid(), signal.SIGKILL)
+        if what == "stops":
+            os.kill(os.getpid(), signal.SIGINT)
+        if what == "ended":
+            os.kill(os.getpid(), signal.SIGTERM)
         while True:
             time.sleep(3600)

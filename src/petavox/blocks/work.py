@@ -38,46 +38,65 @@ def run_bundle(
 
     listen: told now and then how far the block is, where the driver is this process.
     """
-    run = job["run"]
-    _prepare(run)
+    _prepare(job["run"])
+    results = []
+    try:
+        for number, attempt in zip(job["numbers"], job["attempts"], strict=True):
+            results.append(_result(job, number, attempt, listen))
+    except KeyboardInterrupt:
+        # a person or a time limit ends the run: the next one must not take this for a crash
+        _idle(job)
+        raise
+    _idle(job)
+    return results
+
+
+def _idle(job: Mapping[str, Any]) -> None:
+    _say(f"idle {job['ticket']} -1 {time.time():.3f}")
+
+
+def _result(
+    job: Mapping[str, Any],
+    number: int,
+    attempt: int,
+    listen: Callable[[list[Inside]], None] | None,
+) -> Result:
+    """Call the job's function on one block."""
     # only now: these may import NumPy, and the function's module torch
     from petavox.blocks.task import Context, grid_of, resolve
 
-    grid, results = grid_of(job), []
-    for number, attempt in zip(job["numbers"], job["attempts"], strict=True):
-        started = time.perf_counter()
-        result: Result = {
-            "number": number,
-            "host": _state["host"],
-            "device": _state["device"],
-            "pid": os.getpid(),
+    limit = job["run"].get("timeout_s")
+    started = time.perf_counter()
+    result: Result = {
+        "number": number,
+        "host": _state["host"],
+        "device": _state["device"],
+        "pid": os.getpid(),
+    }
+    _say(f"running {job['ticket']} {number} {time.time():.3f}")
+    _arm(limit)
+    try:
+        context = Context(
+            settings=job["settings"],
+            reads=job["reads"],
+            writes=job["writes"],
+            scratch=_state["scratch"],
+            device=_state["device"],
+            attempt=attempt,
+            tell=_teller(job["ticket"], number, listen),
+        )
+        counters = resolve(job["function"])(grid_of(job)[number], context)
+        result["counters"] = _plain(counters or {})
+    except Exception as e:
+        result["error"] = {
+            "type": type(e).__name__,
+            "message": str(e)[:2000],
+            "trace": traceback.format_exc()[-8000:],
         }
-        _say(f"running {job['ticket']} {number} {time.time():.3f}")
-        _arm(run.get("timeout_s"))
-        try:
-            context = Context(
-                settings=job["settings"],
-                reads=job["reads"],
-                writes=job["writes"],
-                scratch=_state["scratch"],
-                device=_state["device"],
-                attempt=attempt,
-                tell=_teller(job["ticket"], number, listen),
-            )
-            counters = resolve(job["function"])(grid[number], context)
-            result["counters"] = _plain(counters or {})
-        except Exception as e:
-            result["error"] = {
-                "type": type(e).__name__,
-                "message": str(e)[:2000],
-                "trace": traceback.format_exc()[-8000:],
-            }
-        finally:
-            _disarm(run.get("timeout_s"))
-        result["seconds"] = time.perf_counter() - started
-        results.append(result)
-    _say(f"idle {job['ticket']} -1 {time.time():.3f}")
-    return results
+    finally:
+        _disarm(limit)
+    result["seconds"] = time.perf_counter() - started
+    return result
 
 
 def _prepare(run: Mapping[str, Any]) -> None:
