@@ -80,7 +80,8 @@ class Pieces:
         return True
 
     def begin(self) -> None:
-        """Mark the output, which is there and empty, as being written under the key."""
+        """Mark the output, which is there, as being written under the key; no piece is in it."""
+        self.known.clear()
         state.begin(self.place, key=self.key)
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from petavox.align.frames import extent
 from petavox.align.seams import Seam
 from petavox.errors import BadInput, WorkFailed
 from petavox.progress import Progress
+from petavox.provenance import digest
 from petavox.space import Box
 from petavox.stages import stitch_kept
 from petavox.stages.pieces import Pieces, key_of
@@ -179,8 +180,21 @@ class Work:
                 log.warning("section %d: tile %s: %s", k, self.listed[numbers[i]].file.name, cause)
             self.mosaics[k] = made
 
+    def made_of(self, k: int) -> str:
+        """Digest of what decides the pixels of a section besides the settings: its tiles, their
+        fields and gains. A tile that could not be read before, or another lens, changes it."""
+        made, numbers = self.mosaics[k], self.members[k]
+        parts: list[Any] = [[str(self.listed[n].file) for n in numbers]]
+        for i, f in sorted(made.fields.items()):
+            parts += [[i, made.gains[i]], f.matrix.tobytes(), f.shift.tobytes()]
+            if f.lattice is not None and f.displacement is not None:
+                parts += [[f.lattice.origin, f.lattice.spacing], f.displacement.shape]
+                parts.append(np.ascontiguousarray(f.displacement).tobytes())
+        return digest(*parts, self._shapes(numbers).tolist())
+
     def render(self, place: Path, pieces: Pieces) -> None:
-        """Write the volume of sections and the tiles' fields; sections in `pieces` are there."""
+        """Write the volume of sections and the tiles' fields; sections that `pieces` holds as
+        they would be made now are there."""
         s = self.settings
         high = np.max(
             [
@@ -193,6 +207,10 @@ class Work:
         size = np.ceil(high).astype(int) + 1
         first, last = min(self.members), max(self.members)
         assert self.dtype is not None
+        form = [first, last, *(int(n) for n in size), self.dtype.name]
+        if pieces.known and pieces.known.get("volume") != form:
+            log.info("the volume of sections has another size than before: all are rendered anew.")
+            pieces.begin()
         if "volume" in pieces:
             volume = opening.open(place / NAME, writable=True, incomplete=True)
         else:
@@ -206,12 +224,13 @@ class Work:
                 shard=(1, -(-s.block_px // 512) * 512, -(-s.block_px // 512) * 512),
                 overwrite=True,
             )
-            pieces.add("volume")
+            pieces.add("volume", form)
         step = volume.write_shape[1:]
         with Progress("render sections", total=len(self.listed), unit="tile") as progress:
             for k, made in self.mosaics.items():
                 numbers = self.members[k]
-                if str(k) in pieces:
+                made_of = self.made_of(k)
+                if pieces.known.get(str(k)) == made_of:
                     progress.advance(len(numbers))
                     continue
                 load = lambda i, numbers=numbers: self.load(numbers[i])  # noqa: E731
@@ -240,7 +259,7 @@ class Work:
                     for i, f in made.fields.items()
                 }
                 frames.save(place / "transforms" / f"section_{k:05d}.npz", named)
-                pieces.add(str(k))
+                pieces.add(str(k), made_of)
                 progress.advance(len(numbers))
         if self.lens is not None:
             frames.save(place / "transforms" / "lens.npz", {"lens": self.lens.scaled(self.pixel)})
