@@ -186,6 +186,24 @@ def test_a_run_that_is_interrupted_in_a_block_again_and_again_does_not_blame_the
         assert list(ledger.numbers("t", "quarantined")) == list(ledger.numbers("t", "lost")) == []
 
 
+def test_blocks_that_workers_were_in_when_their_driver_ended_are_not_blamed(ledger):
+    beacons = ledger.path.parent / "workers" / "t"
+    beacons.mkdir(parents=True)
+    for _ in range(3):
+        for worker, number in enumerate((4, 7)):
+            (beacons / f"host-{worker}").write_text(f"running 1 {number} 1700000000.000")
+        run(pattern(), ledger=ledger, only=[0], quiet=True)
+    assert list(ledger.numbers("t", "quarantined")) == list(ledger.numbers("t", "lost")) == []
+
+
+def test_many_runs_in_one_process_leave_no_open_files(ledger):
+    run(pattern(1), ledger=ledger, quiet=True)
+    before = len(os.listdir("/proc/self/fd"))
+    for seed in range(5):
+        run(pattern(1, seed=seed), ledger=ledger, quiet=True)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_two_drivers_cannot_hold_one_ledger(tmp_path):
     with (
         Ledger(tmp_path / "ledger.db"),

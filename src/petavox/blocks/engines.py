@@ -49,7 +49,7 @@ class Engine(Protocol):
     name: str
 
     def begin(self, *, timeout_s: float | None, beacons: Path | None) -> list[tuple[int, str]]:
-        """Make ready for one task; gives (block, trace) of beacons left by a killed driver."""
+        """Make ready for one task; gives (block, trace) that a killed driver was itself in."""
         ...
 
     def submit(self, ticket: int, job: dict[str, Any]) -> None:
@@ -121,6 +121,7 @@ class InlineEngine:
         self._run = {
             "token": uuid.uuid4().hex,
             "beacons": str(beacons) if beacons else None,
+            "alone": True,
             "timeout_s": None,
         }
         self._timeout_s = timeout_s
@@ -192,13 +193,16 @@ def _ended_politely() -> Iterator[None]:
 
 
 def left_behind(beacons: Path | None) -> list[tuple[int, str]]:
-    """Blocks that workers of an earlier run were in when they ended, and their traces."""
+    """Blocks that a driver was in, running them itself, when it was killed; and their traces.
+
+    What workers were in says nothing: they end with their driver, whatever it died of.
+    """
     if beacons is None:
         return []
     watch = work.Beacons(beacons)
     left = []
     for path, state, _, number in watch.all():
-        if state == "running":
+        if state == "running" and path.name.startswith(work.ALONE):
             trace = path.with_name(path.name + ".trace")
             left.append((number, trace.read_text(errors="replace") if trace.exists() else ""))
     watch.clear()

@@ -8,6 +8,7 @@ pinned to its accelerator.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import platform
@@ -24,6 +25,9 @@ Inside = tuple[int, float, str]
 """A block that is being worked on: number, share done 0..1, words."""
 Result = dict[str, Any]
 """Of one block: number, seconds, host, device; and counters, or error (type, message, trace)."""
+
+ALONE = "alone-"
+"""Begins the name of the beacon of a driver that runs blocks itself."""
 
 _RECORD = 256
 _TELL_EVERY = 1.0
@@ -104,7 +108,6 @@ def _prepare(run: Mapping[str, Any]) -> None:
     if _state.get("token") == run["token"]:
         return
     first = "token" not in _state
-    _state["token"] = run["token"]
     _state["host"] = platform.node()
     if first and run.get("pin") is not None:
         from petavox.blocks import pinning
@@ -120,17 +123,29 @@ def _prepare(run: Mapping[str, Any]) -> None:
     _state["scratch"] = Path(scratch) if scratch else None
     if _state["scratch"] is not None:
         _state["scratch"].mkdir(parents=True, exist_ok=True)
-    if run.get("beacons"):
-        folder = Path(run["beacons"])
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"{_state['host']}-{os.getpid()}"
-        flags = os.O_RDWR | os.O_CREAT
-        _state["beacon"] = os.open(folder / name, flags, 0o600)
-        _state["trace"] = os.open(folder / f"{name}.trace", flags | os.O_TRUNC, 0o600)
+    _open_beacon(run)
     if first and run.get("driver"):
         pid, host = run["driver"]
         if host == _state["host"] and pid != os.getpid():
             threading.Thread(target=_leave_with, args=(pid,), daemon=True).start()
+    _state["token"] = run["token"]  # last: what failed is tried again with the next bundle
+
+
+def _open_beacon(run: Mapping[str, Any]) -> None:
+    """Open this process's files for one run, and close those of the run before."""
+    for name in ("beacon", "trace"):
+        if name in _state:
+            os.close(_state.pop(name))
+    if not run.get("beacons"):
+        return
+    folder = Path(run["beacons"])
+    name = f"{ALONE if run.get('alone') else ''}{_state['host']}-{os.getpid()}"
+    flags = os.O_RDWR | os.O_CREAT
+    # as with a full disk later on: without a beacon the blocks are done all the same
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        _state["beacon"] = os.open(folder / name, flags, 0o600)
+        _state["trace"] = os.open(folder / f"{name}.trace", flags | os.O_TRUNC, 0o600)
 
 
 def _leave_with(driver: int) -> None:
