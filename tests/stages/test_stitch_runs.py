@@ -84,3 +84,12 @@ def test_sections_that_were_rendered_in_the_same_way_are_not_rendered_again(tmp_
     monkeypatch.setattr(stitch_work.blend, "prepare", counted)
     stitch.run(listed, tmp_path / "out", ONE)
     assert len(rendered) == 1
+
+
+def test_an_overlap_without_a_single_match_is_told_and_the_rest_is_written(tmp_path):
+    places = {"a.png": (0, 0, 0), "b.png": (0, 0, 146)}  # 14 px in common, less than a block
+    listed = table(tmp_path, "tiles.csv", places)
+    listed.write_text(listed.read_text().replace(",584,", ",568,"))
+    figures = stitch.run(listed, tmp_path / "out", ONE)
+    assert figures["seams_failed"] == 1
+    assert "the overlap does not match" in (tmp_path / "out" / "failures.csv").read_text()

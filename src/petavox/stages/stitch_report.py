@@ -30,7 +30,7 @@ def write_report(place: Path, work: Work) -> dict[str, Any]:
         names = [work.listed[n].file.name for n in work.members[k]]
         for s in made.seams:
             residual = made.residuals.get((s.a, s.b), float("nan"))
-            ok = s.matches is not None
+            ok = s.matches is not None and len(s.matches.p) > 0
             after = float("nan")
             if ok:
                 after = overlap_correlation(
