@@ -346,6 +346,37 @@ def test_mrc_files_that_do_not_fit_are_refused(tmp_path):
         pv.open(tmp_path / "noise.mrc", voxel_size=(4, 4, 4))
 
 
+@pytest.mark.parametrize("where", ["data set", "file"])
+def test_an_hdf5_offset_beside_a_resolution_is_a_length(tmp_path, where):
+    with h5py.File(tmp_path / "cremi.h5", "w") as f:
+        f["raw"] = np.zeros((4, 5, 6), np.uint8)
+        f["raw"].attrs["offset"] = [1520.0, 3648.0, -3648.0]
+        (f if where == "file" else f["raw"]).attrs["resolution"] = [40.0, 4.0, 4.0]
+    v = pv.open(tmp_path / "cremi.h5/raw", voxel_size=(40, 4, 4))
+    assert v.box == Box.of_shape((4, 5, 6), (38, 912, -912))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "says"),
+    [
+        ({"offset": [1520, 3648, 3650], "resolution": [40, 4, 4]}, "38, 912, 912.5"),
+        ({"offset": [2.5, 0, 0], "voxel_size_nm": [40, 4, 4]}, "2.5, 0, 0"),
+        ({"offset": [0, 0, 8]}, "without its unit"),
+        ({"offset": [0, 8], "voxel_size_nm": [40, 4, 4]}, "three numbers"),
+        ({"offset": "left", "voxel_size_nm": [40, 4, 4]}, "three numbers"),
+        ({"offset": [0, 0, 8], "resolution": [40, 4, 0]}, "above 0"),
+        ({"offset": [0, 0, 8], "resolution": [4]}, "three numbers"),
+    ],
+)
+def test_an_hdf5_offset_that_names_no_voxel_is_refused(tmp_path, attributes, says):
+    with h5py.File(tmp_path / "v.h5", "w") as f:
+        f["x"] = np.zeros((4, 5, 6), np.uint8)
+        f["x"].attrs.update(attributes)
+    with pytest.raises(BadInput, match=says) as e:
+        pv.open(tmp_path / "v.h5/x", voxel_size=(40, 4, 4))
+    assert f"{tmp_path / 'v.h5/x'} has the " in str(e.value)
+
+
 def test_hdf5_offset_kind_and_attributes_of_the_file(tmp_path, rng):
     values = rng.integers(0, 255, (3, 4, 5), np.uint8)
     with h5py.File(tmp_path / "v.h5", "w") as f:

@@ -2,13 +2,15 @@
 
 What it is: reading through h5py, and writing one data set into a new file for other programs.
 Attributes of the data set (or, for reading, of the file): `voxel_size_nm` (zyx), `offset` (first
-voxel, zyx), `axes` ("zyx"), `kind`. What it is not: a form that many processes write.
+voxel, zyx), `axes` ("zyx"), `kind`. Other programs, such as those of CREMI, keep `offset` as a
+length beside `resolution`; it is then divided by it. What it is not: a form that many processes
+write.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -121,12 +123,58 @@ def open(
     if given is not None:
         own = VoxelSize.of([float(v) for v in np.ravel(given)], f"voxel_size_nm of {path}")
     size = settled(str(path), own, voxel_size)
-    start = zyx([int(v) for v in data.attrs.get("offset", (0, 0, 0))], f"offset of {path}")
-    store = _Dataset(data, start, str(path))
+    store = _Dataset(data, _start(path, data.attrs.get("offset"), said), str(path))
     level = Level(store.box, size, name)
     chosen(str(path), [level], resolution)
     kind = kind_of(store.dtype, data.attrs.get("kind"))
     return Volume(store, path=str(path), voxel_size=size, kind=kind, format=FORMAT, levels=[level])
+
+
+def _start(path: Path, offset: Any, said: Callable[[str], Any]) -> Zyx:
+    """The first voxel, zyx.
+
+    offset: the attribute; in voxels beside `voxel_size_nm`, else a length in the unit of
+    `resolution`.  said: an attribute of the data set or the file by name, or None.
+    """
+    if offset is None:
+        return (0, 0, 0)
+    given = _three(path, "offset", offset)
+    if not any(given):
+        return (0, 0, 0)
+    if said("voxel_size_nm") is not None:
+        return _whole(path, given, given, "voxels")
+    if said("resolution") is None:
+        raise BadInput(
+            f"{path} has the offset {given} without its unit. Set the attribute voxel_size_nm (the "
+            "offset is then in voxels) or resolution (in the offset's unit), or remove the offset."
+        )
+    step = _three(path, "resolution", said("resolution"))
+    if min(step) <= 0:
+        raise BadInput(f"{path} has the resolution {step}; correct it, all must be above 0.")
+    voxels = tuple(o / r for o, r in zip(given, step, strict=True))
+    return _whole(path, given, voxels, f"at the resolution {step}")
+
+
+def _three(path: Path, name: str, value: Any) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(v) for v in np.ravel(value))
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != 3 or not np.isfinite(numbers).all():
+        raise BadInput(f"{path} has the {name} {value}; it must be three numbers, z y x.")
+    return numbers
+
+
+def _whole(path: Path, given: tuple[float, ...], voxels: tuple[float, ...], unit: str) -> Zyx:
+    """Whole numbers of voxels, but for rounding of decimals in the file."""
+    nearest = np.rint(voxels)
+    if np.abs(voxels - nearest).max() > 1e-3:
+        raise BadInput(
+            f"{path} has the offset {given} {unit}, which is no whole number of voxels "
+            f"({', '.join(f'{v:g}' for v in voxels)}). Correct the attribute, or remove it: "
+            "the volume then begins at voxel 0 0 0."
+        )
+    return zyx(nearest.astype(np.int64).tolist())
 
 
 class _Output(io.FileIO):
