@@ -123,6 +123,20 @@ def test_the_interchange_killed_in_mid_run_is_replaced(ledger):
     assert outcome.losses > 0
 
 
+def test_what_a_broken_off_run_left_at_work_is_not_taken_for_the_next_run(ledger, monkeypatch):
+    def full(*_: object) -> None:
+        raise WorkFailed("the disk is full")
+
+    with open_engine(workers=2) as fresh:
+        with monkeypatch.context() as m:
+            m.setattr(ledger, "record", full)
+            with pytest.raises(WorkFailed, match="disk is full"):
+                run(task("t", 12, seconds=1.0), ledger=ledger, engine=fresh, quiet=True)
+        outcome = run(task("t", 12, seconds=0.0), ledger=ledger, engine=fresh, quiet=True)
+    assert outcome.complete
+    assert max(ledger.seconds("t")) < 1.0
+
+
 def _alive(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat") as f:

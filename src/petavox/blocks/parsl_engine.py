@@ -62,6 +62,13 @@ class ParslEngine:
 
     def begin(self, *, timeout_s: float | None, beacons: Path | None) -> list[tuple[int, str]]:
         """Make ready for one task."""
+        if self._flying:
+            # a run was broken off (Ctrl-C in a notebook, a full disk) and its bundles are still at
+            # work: they would be taken for this run's, and write what the one before asked for
+            log.info("%s: ending what the run before left at work", self.name)
+            self._flying.clear()
+            self._stop(kill=True)
+            self._start()
         left = left_behind(beacons) if self.site.beacons else []
         self._beacons = work.Beacons(beacons) if beacons and self.site.beacons else None
         self._run = {
