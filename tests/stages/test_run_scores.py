@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from petavox.space import Box, VoxelSize
-from petavox.stages.run_scores import RunScoreSettings, inside, run
+from petavox.stages.run_scores import RunScoreSettings, _grouped, inside, run
 from petavox.volume.opening import create, finish
 
 NM = (40.0, 10.0, 10.0)
@@ -68,3 +70,17 @@ def test_a_synapse_is_inside_with_all_its_partners_or_not_at_all():
     box = Box((-1, 0, 0), (1, 1, 1))
     assert inside(rows, box, VoxelSize(*NM))["id"].to_pylist() == [9, 9, 4]
     assert inside(rows.slice(0, 0), box, VoxelSize(*NM)).num_rows == 0
+
+
+def test_rows_are_grouped_in_the_time_that_their_number_takes():
+    rng = np.random.default_rng(0)
+    n = 40_000
+    rows = rng.permutation(np.repeat(np.arange(n), 2))
+    ends = np.arange(2 * n)
+    began = time.process_time()
+    found = _grouped(rows, ends, ends + 1)
+    assert time.process_time() - began < 3  # each number compared with every row took 8 s and more
+    assert len(found) == n
+    for k in (0, 1, n - 1):
+        mine = np.flatnonzero(rows == k)
+        assert found[k] == (mine.tolist(), (mine + 1).tolist())

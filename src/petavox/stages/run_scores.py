@@ -162,8 +162,11 @@ def _partner_pairs(
 
 
 def _grouped(rows: np.ndarray, pre: np.ndarray, post: np.ndarray) -> list[tuple[Any, Any]]:
-    n = int(rows.max(initial=-1)) + 1
-    return [(pre[rows == i].tolist(), post[rows == i].tolist()) for i in range(n)]
+    """The pre and the post of each number in `rows`, from 0 on, in the order that they come in."""
+    order = np.argsort(rows, kind="stable")
+    cuts = np.searchsorted(rows[order], np.arange(1, int(rows.max(initial=0)) + 1))
+    parts = [np.split(ends[order], cuts) for ends in (pre, post)]
+    return [(a.tolist(), b.tolist()) for a, b in zip(*parts, strict=True)]
 
 
 def _places(table: pa.Table) -> np.ndarray:
