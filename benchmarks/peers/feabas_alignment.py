@@ -60,11 +60,13 @@ def prepared(source, tiles, work, settings):
 def ran(source, here):
     """Run all stages; seconds of each kind. A stage that fails ends it with its last words."""
     seconds = {}
+    # it starts as many processes as it may use cores: each with a thread, or they wait for another
+    alone = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     for kind, script, mode in STAGES:
         began = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-W", "ignore", str(source / "scripts" / script), "--mode", mode],
-            cwd=here, capture_output=True, text=True, check=False,
+            cwd=here, capture_output=True, text=True, check=False, env=os.environ | alone,
         )  # fmt: skip
         seconds[kind] = seconds.get(kind, 0.0) + time.perf_counter() - began
         if done.returncode:
