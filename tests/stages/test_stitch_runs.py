@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -93,3 +95,16 @@ def test_an_overlap_without_a_single_match_is_told_and_the_rest_is_written(tmp_p
     figures = stitch.run(listed, tmp_path / "out", ONE)
     assert figures["seams_failed"] == 1
     assert "the overlap does not match" in (tmp_path / "out" / "failures.csv").read_text()
+
+
+def test_tiles_of_one_name_in_several_folders_each_have_their_field(tmp_path):
+    places = {f"r{i}/c{j}.png": (0, i * STEP, j * STEP) for i in range(2) for j in range(2)}
+    stitch.run(table(tmp_path, "tiles.csv", places), tmp_path / "out", ONE)
+    fields = frames.load(tmp_path / "out" / "transforms" / "section_00000.npz")
+    assert sorted(fields) == sorted(places)
+    assert "r0/c0.png,r1/c0.png" in (tmp_path / "out" / "seams.csv").read_text()
+
+
+def test_names_that_repeat_in_other_sections_only_stay_short():
+    files = [(k, Path(f"/data/s{k}/t{i}.png")) for k in range(2) for i in range(2)]
+    assert stitch_work.names(files) == ["t0.png", "t1.png", "t0.png", "t1.png"]

@@ -27,7 +27,7 @@ def write_report(place: Path, work: Work) -> dict[str, Any]:
     """Write seams.csv and failures.csv into the folder of a stitching; returns the figures."""
     rows, worst = [], []
     for k, made in work.mosaics.items():
-        names = [work.listed[n].file.name for n in work.members[k]]
+        names = [work.names[n] for n in work.members[k]]
         for s in made.seams:
             residual = made.residuals.get((s.a, s.b), float("nan"))
             ok = s.matches is not None and len(s.matches.p) > 0

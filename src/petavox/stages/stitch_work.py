@@ -9,6 +9,7 @@ settings, reports.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,6 +58,7 @@ class Work:
         self.pixel, self.settings, self.pool = pixel, settings, pool
         self.listed = sorted(table.tiles, key=lambda t: (t.section, str(t.file)))
         self.load = TileCache(self.listed, settings.memory_mb)
+        self.names = names([(t.section, t.file) for t in self.listed])
         self.members: dict[int, list[int]] = {}
         self.failures: list[dict[str, Any]] = []
         self.places: dict[int, np.ndarray] = {}
@@ -97,8 +99,8 @@ class Work:
                             "section %d: tiles %s and %s do NOT match (trust %.2f); the stage "
                             "position is used.",
                             k,
-                            self.listed[good[s.a]].file.name,
-                            self.listed[good[s.b]].file.name,
+                            self.names[good[s.a]],
+                            self.names[good[s.b]],
                             s.trust,
                         )
                 progress.advance(len(numbers))
@@ -177,7 +179,7 @@ class Work:
             )
             made.fields = {i: f.moved(-low) for i, f in made.fields.items()}
             for i, cause in made.failures.items():
-                log.warning("section %d: tile %s: %s", k, self.listed[numbers[i]].file.name, cause)
+                log.warning("section %d: tile %s: %s", k, self.names[numbers[i]], cause)
             self.mosaics[k] = made
 
     def made_of(self, k: int) -> str:
@@ -255,8 +257,7 @@ class Work:
                 ]
                 list(self.pool.map(block, starts))
                 named = {
-                    self.listed[numbers[i]].file.name: f.scaled(self.pixel)
-                    for i, f in made.fields.items()
+                    self.names[numbers[i]]: f.scaled(self.pixel) for i, f in made.fields.items()
                 }
                 frames.save(place / "transforms" / f"section_{k:05d}.npz", named)
                 pieces.add(str(k), made_of)
@@ -277,6 +278,17 @@ def shares_an_edge(stage: np.ndarray, shapes: np.ndarray, a: int, b: int) -> boo
     low = np.maximum(stage[a], stage[b])
     high = np.minimum(stage[a] + shapes[a], stage[b] + shapes[b])
     return bool(((high - low) > 0.5 * np.minimum(shapes[a], shapes[b])).any())
+
+
+def names(files: Sequence[tuple[int, Path]]) -> list[str]:
+    """What tiles (section, file) are called in tables and transforms: by the name of the file, or,
+    where two of a section have the same (r0/c0.png, r1/c0.png), by the path below the folder that
+    all have in common."""
+    if len({(k, f.name) for k, f in files}) == len(files):
+        return [f.name for _, f in files]
+    absolute = [f.absolute() for _, f in files]
+    common = os.path.commonpath([f.parent for f in absolute])
+    return [f.relative_to(common).as_posix() for f in absolute]
 
 
 def _signature(file: Path) -> tuple[int, int]:
