@@ -1,6 +1,6 @@
 """The connectome's tables: their schemas, and the counting of voxels block by block.
 
-What it is: Arrow schemas, checks against them, and `count_voxels` / `add_counts`, which give the
+What it is: Arrow schemas, checks against them, and `count_voxels` / `sum_counts`, which give the
 same volumes and boxes whatever the blocks. What it is not: graphs or files of other programs.
 
     objects    one row a base object:  id, voxels, box
@@ -13,7 +13,7 @@ All positions are nm, zyx; boxes are half-open, nm.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -131,3 +131,18 @@ def add_counts(parts: Sequence[np.ndarray]) -> np.ndarray:
     out["low"] = np.minimum.reduceat(whole["low"], first, axis=0)
     out["high"] = np.maximum.reduceat(whole["high"], first, axis=0)
     return out
+
+
+def sum_counts(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """The COUNTS of many blocks together, read one after the other.
+
+    Parts wait until they have more rows than the sum: so each row is sorted twice or so, not once
+    for every block that follows, and no more than twice the sum is held.
+    """
+    whole, waiting, rows = np.zeros(0, COUNTS), list[np.ndarray](), 0
+    for part in parts:
+        waiting.append(part)
+        rows += len(part)
+        if rows > len(whole):
+            whole, waiting, rows = add_counts([whole, *waiting]), [], 0
+    return add_counts([whole, *waiting])

@@ -95,10 +95,10 @@ def run(
             settings, reads={"labels": labels}, writes={"fragments": work / "fragments"}
         )
         run_stage(first, ledger=ledger, engine=engine, overwrite=True)
-        counts = np.zeros(0, tables.COUNTS)
-        for number in range(len(first.grid())):
-            data = (work / "fragments" / str(number)).read_bytes()
-            counts = tables.add_counts([counts, np.frombuffer(data, tables.COUNTS)])
+        counts = tables.sum_counts(
+            np.frombuffer((work / "fragments" / str(number)).read_bytes(), tables.COUNTS)
+            for number in range(len(first.grid()))
+        )
         things = wiring.objects_table(counts, source.voxel_size, made, settings.soma_radius_nm)
         make_room(out, overwrite=True)
         (out / "base").mkdir(parents=True)
