@@ -108,3 +108,18 @@ def test_tiles_of_one_name_in_several_folders_each_have_their_field(tmp_path):
 def test_names_that_repeat_in_other_sections_only_stay_short():
     files = [(k, Path(f"/data/s{k}/t{i}.png")) for k in range(2) for i in range(2)]
     assert stitch_work.names(files) == ["t0.png", "t1.png", "t0.png", "t1.png"]
+
+
+def test_a_tile_whose_own_field_is_not_sound_is_in_the_list_of_failures(tmp_path, monkeypatch):
+    finish = stitch_work.mosaic.finish
+
+    def unsound(*given):
+        made = finish(*given)
+        made.failures[1] = "its field is not sound"
+        return made
+
+    monkeypatch.setattr(stitch_work.mosaic, "finish", unsound)
+    stitch.run(table(tmp_path, "tiles.csv", ROWS), tmp_path / "out", ONE)
+    told = (tmp_path / "out" / "failures.csv").read_text().splitlines()
+    cause = "placed without its own field: its field is not sound"
+    assert told[1:] == [f"0,k0_1.png,{cause}", f"1,k1_1.png,{cause}"]

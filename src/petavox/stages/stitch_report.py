@@ -25,7 +25,7 @@ log = logging.getLogger("petavox")
 
 def write_report(place: Path, work: Work) -> dict[str, Any]:
     """Write seams.csv and failures.csv into the folder of a stitching; returns the figures."""
-    rows, worst = [], []
+    rows, worst, stiff = [], [], []
     for k, made in work.mosaics.items():
         names = [work.names[n] for n in work.members[k]]
         for s in made.seams:
@@ -57,6 +57,10 @@ def write_report(place: Path, work: Work) -> dict[str, Any]:
             )
             if not ok:
                 worst.append((k, names[s.a], names[s.b]))
+        stiff += [
+            {"section": k, "file": names[i], "cause": f"placed without its own field: {cause}"}
+            for i, cause in sorted(made.failures.items())
+        ]
     write_csv(place / "seams.csv", rows)
     lost = work.lost()
     for what in lost:
@@ -64,6 +68,7 @@ def write_report(place: Path, work: Work) -> dict[str, Any]:
     listed = [
         *work.failures,
         *lost,
+        *stiff,
         *(
             {"section": k, "file": f"{a} | {b}", "cause": "the overlap does not match"}
             for k, a, b in worst
