@@ -266,13 +266,16 @@ def look(block: Block, context: Context) -> Counters:
             at = dict(zip(("y0", "x0", "y1", "x1"), f.box, strict=True))
             at = {name: v + wide.start[1 if name[0] == "y" else 2] for name, v in at.items()}
             findings.append(z | {"kind": f.kind, **at, "area_um2": f.area_um2, "score": f.score})
+    corner = (wide.start[1] // view.factor, wide.start[2] // view.factor)
     for name, values in masks.items():
-        _write_slab(out / f"{name}.zarr", box, values)
+        _write_slab(out / f"{name}.zarr", box, values, corner)
     if s.aligned:
         corner = (wide.start[1] // view.pair_factor, wide.start[2] // view.pair_factor)
         got = qc_pairs.compare(pairs, deep, lead, corner, s, context.device)
+        cells = qc_pairs.sides(s)
         for name, values in qc_pairs.arrays(got, view.pair_factor).items():
-            _write_slab(out / f"{name}.zarr", box, values)
+            at = (corner[0] // cells[name], corner[1] // cells[name])
+            _write_slab(out / f"{name}.zarr", box, values, at)
         for row, more in zip(table, qc_pairs.columns(got, view.pair_factor), strict=True):
             row |= more
     provenance.write_json(_part(out, block), {"rows": table, "findings": findings})
@@ -283,11 +286,15 @@ def _part(out: Path, block: Block) -> Path:
     return out / ".parts" / f"{block.number:08d}.json"
 
 
-def _write_slab(path: Path, slab: Box, values: np.ndarray) -> None:
+def _write_slab(path: Path, slab: Box, values: np.ndarray, corner: tuple[int, int]) -> None:
+    """Write the sections of a slab: values (z, y, x), of which the first is voxel `corner` (y, x)
+    of the output. They may begin before it: what was looked at is snapped out to whole blocks."""
     target = volume.open(path, writable=True, incomplete=True)
     b = target.box
     here = Box((slab.start[0], *b.start[1:]), (slab.stop[0], *b.stop[1:]))
-    target.write(here, np.ascontiguousarray(values[:, : b.shape[1], : b.shape[2]], target.dtype))
+    y, x = b.start[1] - corner[0], b.start[2] - corner[1]
+    part = values[:, y : y + b.shape[1], x : x + b.shape[2]]
+    target.write(here, np.ascontiguousarray(part, target.dtype))
 
 
 def image_of(

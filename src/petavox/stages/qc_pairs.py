@@ -122,6 +122,12 @@ def arrays(got: PairResult, factor: int) -> dict[str, np.ndarray]:
     return dict(zip(VOLUMES, fields, strict=True))
 
 
+def sides(settings: QcSettings) -> dict[str, int]:
+    """The side of a voxel of each of VOLUMES, reduced pixels."""
+    step = settings.shift.step
+    return dict(zip(VOLUMES, (settings.correlation_patch, step, step), strict=True))
+
+
 def columns(got: PairResult, factor: int) -> list[dict[str, float]]:
     """What the section table says of each section's pairs."""
     length = np.hypot(got.shift[0], got.shift[1]) * factor
@@ -212,8 +218,7 @@ def _pair_picture(source: Volume, box: Box, factor: int) -> np.ndarray:
 
 def create(out: Path, total: Box, size: VoxelSize, factor: int, settings: QcSettings) -> None:
     """The empty volumes of the pairs. A voxel of one is a patch, or a cell of the shift's grid."""
-    step = settings.shift.step
-    for name, side in zip(VOLUMES, (settings.correlation_patch, step, step), strict=True):
+    for name, side in sides(settings).items():
         cell = side * factor
         volume.create(
             out / f"{name}.zarr",
