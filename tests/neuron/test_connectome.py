@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from petavox.errors import BadInput
 from petavox.neuron import connectome, exports, graph, plots, query, tables
 from petavox.space import Box, Grid, VoxelSize
+from petavox.stages.connectome import read_table
 
 A, B, C = 2**40 + 1, 7, 9
 
@@ -185,6 +186,35 @@ def test_wrong_tables_are_errors_that_name_the_column():
     twice = pa.table({"id": [B, B], "neuron": [A, C]}, schema=connectome.MAPPING)
     with pytest.raises(BadInput, match="names id 7 twice"):
         connectome.assemble(object_rows(), synapse_rows(), twice)
+
+
+def test_ids_of_a_csv_are_read_whole_and_an_empty_partner_is_nobody(tmp_path):
+    """2^63 + 1 and 2^63 + 3 are the same decimal number of 64 bits."""
+    big = 2**63
+    file = tmp_path / "s.csv"
+    head = "id,z_nm,y_nm,x_nm,pre,post,size,score\n"
+    file.write_text(head + f"{big + 1},1,2,3,{big + 3},7,1,1\n{big + 3},1,2,3,{big + 1},,1,1\n")
+    rows = tables.checked(read_table(file), tables.SYNAPSES, str(file))
+    assert rows["id"].to_pylist() == [big + 1, big + 3]
+    assert rows["pre"].to_pylist() == [big + 3, big + 1]
+    assert rows["post"].to_pylist() == [7, 0]
+    file.write_text(f"id,neuron\n{big + 1},{big + 3}\n5,\n")
+    with pytest.raises(BadInput, match=r"column 'neuron' of .* is empty in row 2"):
+        tables.checked(read_table(file), connectome.MAPPING, str(file))
+    file.write_text("id,neuron\n5.0,6\n")
+    with pytest.raises(BadInput, match=r"neuron, pre, post as uint64.*'5\.0'"):
+        read_table(file)
+
+
+def test_ids_that_went_through_decimal_numbers_are_refused():
+    rows = pa.table({"id": [1.0, 2.0**53], "neuron": [1, 2]})
+    with pytest.raises(BadInput, match=r"'id' of m holds 9007199254740992 as double"):
+        tables.checked(rows, connectome.MAPPING, "m")
+    assert tables.checked(rows.slice(0, 1), connectome.MAPPING, "m")["id"].to_pylist() == [1]
+
+
+def test_what_skeletons_tell_may_be_unknown():
+    assert tables.checked(object_rows(), tables.OBJECTS, "o")["cable_nm"].null_count == 3
 
 
 def test_queries_filter_and_wrong_ones_say_why():

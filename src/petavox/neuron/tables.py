@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from petavox.errors import BadInput
 from petavox.space import Zyx
@@ -36,18 +37,18 @@ SYNAPSES = pa.schema(
 )
 """size: voxels or nm^3 of the cleft, as the maker says.  score: 0 to 1.  pre, post: 0 = nobody."""
 
-OBJECTS = pa.schema(
-    [
-        ("id", pa.uint64()),
-        ("volume_nm3", pa.float64()),
-        *_BOX,
-        ("cable_nm", pa.float64()),
-        ("soma_radius_nm", pa.float64()),
-        ("soma_z_nm", pa.float64()),
-        ("soma_y_nm", pa.float64()),
-        ("soma_x_nm", pa.float64()),
-    ]
-)
+SITES = pa.schema([SYNAPSES.field(n) for n in ("id", "z_nm", "y_nm", "x_nm", "pre", "post")])
+"""Synapses of which only the places and partners count."""
+
+_SKELETON = [
+    ("cable_nm", pa.float64()),
+    ("soma_radius_nm", pa.float64()),
+    ("soma_z_nm", pa.float64()),
+    ("soma_y_nm", pa.float64()),
+    ("soma_x_nm", pa.float64()),
+]
+
+OBJECTS = pa.schema([("id", pa.uint64()), ("volume_nm3", pa.float64()), *_BOX, *_SKELETON])
 """Of base objects, before any proofreading. Cable and soma are null where unknown."""
 
 NEURONS = pa.schema([*OBJECTS, pa.field("pre_synapses", pa.uint64()),
@@ -72,7 +73,8 @@ COUNTS = np.dtype([("id", "<u8"), ("voxels", "<i8"), ("low", "<i8", 3), ("high",
 def checked(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
     """The columns of a schema, cast to its types; columns it does not know are dropped.
 
-    Raises BadInput naming the column that is missing or cannot be cast.
+    An empty pre or post is 0, nobody. Raises BadInput naming the column that is missing, cannot be
+    cast, or has an empty cell (but for what skeletons tell, which may be unknown).
     """
     columns = []
     for field in schema:
@@ -81,11 +83,35 @@ def checked(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
                 f"{what} has no column '{field.name}'. It needs {', '.join(schema.names)}; it has "
                 f"{', '.join(table.column_names)}."
             )
+        _require_exact(table[field.name], field, what)
         try:
-            columns.append(table[field.name].cast(field.type))
+            column = table[field.name].cast(field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
             raise BadInput(f"column '{field.name}' of {what} is no {field.type}: {e}.") from None
+        columns.append(_without_nulls(column, field.name, what))
     return pa.table(columns, schema=schema)
+
+
+def _require_exact(column: pa.ChunkedArray, field: pa.Field, what: str) -> None:
+    """Ids must not have gone through floating point numbers that cannot hold them."""
+    if pa.types.is_integer(field.type) and pa.types.is_floating(column.type):
+        largest = pc.max(column).as_py()
+        if largest is not None and largest >= 2**53:
+            raise BadInput(
+                f"column '{field.name}' of {what} holds {largest:.0f} as {column.type}, which is "
+                f"not exact from 2^53 on: ids may have been rounded. Write them as {field.type}."
+            )
+
+
+def _without_nulls(column: pa.ChunkedArray, name: str, what: str) -> pa.ChunkedArray:
+    if not column.null_count or name in dict(_SKELETON):
+        return column
+    if name in ("pre", "post"):
+        return pc.fill_null(column, 0)
+    row = pc.index(column.is_null(), True).as_py()
+    raise BadInput(
+        f"column '{name}' of {what} is empty in row {row + 1}: fill it, or drop the row."
+    )
 
 
 def count_voxels(labels: np.ndarray, start: Zyx) -> np.ndarray:

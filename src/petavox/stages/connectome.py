@@ -128,10 +128,17 @@ def read_table(path: Path) -> pa.Table:
     """A table from Parquet or CSV. Raises BadInput for anything else."""
     if not path.exists():
         raise BadInput(f"there is no table {path}.")
+    # not guessed: a guess takes ids of 2^63 and more for decimal numbers, and rounds them
+    ids = dict.fromkeys(("id", "neuron", "pre", "post"), pa.uint64())
     try:
-        return pa_csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
+        if path.suffix == ".csv":
+            return pa_csv.read_csv(path, convert_options=pa_csv.ConvertOptions(column_types=ids))
+        return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as e:
-        raise BadInput(f"{path} is neither Parquet nor CSV (.csv): {e}.") from None
+        kind = f"CSV with {', '.join(ids)} as uint64" if path.suffix == ".csv" else "Parquet"
+        raise BadInput(
+            f"{path} cannot be read as {kind}: {e}. A table is Parquet, or CSV named .csv."
+        ) from None
 
 
 def _write(

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from petavox import provenance, volume
+from petavox.neuron.tables import SITES, checked
 from petavox.score import synapses as wiring
 from petavox.score.overlap import majority
 from petavox.settings import Settings
@@ -73,7 +74,7 @@ def run(
         last = volume.open(list(segmentations.values())[-1])
         where = last.box, last.voxel_size
     if synapses is not None and true_synapses is not None:
-        own, true = read_table(Path(synapses)), read_table(Path(true_synapses))
+        own, true = (checked(read_table(Path(p)), SITES, str(p)) for p in (synapses, true_synapses))
         if where is not None:
             own, true = (inside(t, *where) for t in (own, true))
         found["synapses"], found["edges"] = partners(own, true, named, settings.within_nm)

@@ -24,6 +24,7 @@ from petavox.errors import AlreadyExists, BadInput
 from petavox.ffn.devices import device_of
 from petavox.learn.distributed import Place, joined, losses_told, own_device, place_in
 from petavox.learn.training_run import RunSettings, run
+from petavox.neuron.tables import SITES, checked
 from petavox.phantom.tissue import CLEFT, MITO, POST, PRE, VESICLE
 from petavox.provenance import digest
 from petavox.score.synapses import detection
@@ -44,6 +45,7 @@ PHANTOM_CLASSES = {
     "cleft": (CLEFT,), "pre": (PRE, VESICLE), "post": (POST,), "mitochondria": (MITO,)
 }  # fmt: skip
 MASKS = ("cleft", "pre", "post", "mitochondria")
+_SITES = SITES.remove(SITES.get_field_index("id"))
 
 
 class SynapseVolume(Settings):
@@ -210,7 +212,8 @@ class AnnotatedVoxels:
             if getattr(s, name) is not None and name in spec.classes
         }
         if s.table is not None:
-            table = read_table(Path(_filled(s.table, base)))
+            file = _filled(s.table, base)
+            table = checked(read_table(Path(file)), _SITES, file)
             places = np.stack([table[f"{a}_nm"].to_numpy() for a in "zyx"], 1)
             drawn = targets.from_table(
                 _open(s.labels, base, s).read(self.box), self.box.start, self.voxel_size,
