@@ -48,7 +48,7 @@ from petavox.errors import BadInput, WorkFailed
 from petavox.settings import BoxSetting, NmSetting, Settings
 from petavox.space import Block, Box, Grid, VoxelSize
 from petavox.stages import qc_pairs
-from petavox.stages.section_reading import rows_for, strips
+from petavox.stages.section_reading import piece_for, strips, voxel_bytes
 from petavox.stages.stage import Stage, run_stage
 from petavox.volume import Kind, Volume, opening, state
 from petavox.volume.pyramid import coarser_box
@@ -236,15 +236,14 @@ def look(block: Block, context: Context) -> Counters:
     small = [Reduced.blank(plane, source.dtype, view.factor) for _ in range(deep)]
     pairs = [Reduced.blank(plane, source.dtype, view.pair_factor) for _ in range(n * s.aligned)]
     measured = [quality.Gathering(box.shape[1:], source.dtype) for _ in range(deep)]
-    step = math.lcm(step, quality.PATCH)
-    rows = rows_for(wide.shape, source.dtype.itemsize, step, s.memory_mb // 2)
-    for y, values, seen in strips(source, wide, rows):
+    piece = piece_of(wide.shape, source.dtype.itemsize, step, s.memory_mb // 2)
+    for at, values, seen in strips(source, wide, piece):
         for k in range(n):
             if lead <= k < lead + deep:
-                small[k - lead].put((y, 0), values[k], seen[k])
-                measured[k - lead].put((y, 0), values[k], seen[k])
+                small[k - lead].put(at, values[k], seen[k])
+                measured[k - lead].put(at, values[k], seen[k])
             if s.aligned:
-                pairs[k].put((y, 0), values[k], seen[k])
+                pairs[k].put(at, values[k], seen[k])
 
     masks = {name: np.zeros((deep, *small[0].mean.shape), np.uint8) for name in MASKS}
     table, findings = [], []
@@ -280,6 +279,17 @@ def look(block: Block, context: Context) -> Counters:
             row |= more
     provenance.write_json(_part(out, block), {"rows": table, "findings": findings})
     return {"sections": deep, "findings": len(findings)}
+
+
+def piece_of(
+    shape: tuple[int, int, int], itemsize: int, step: int, memory_mb: int
+) -> tuple[int, int]:
+    """Rows and columns of a piece of sections (z, y, x) that fits in memory: multiples of `step`,
+    and of the patches of quality.Gathering too where such a piece fits."""
+    whole = math.lcm(step, quality.PATCH)
+    piece = piece_for(shape, itemsize, whole, memory_mb)
+    fits = voxel_bytes(itemsize) * shape[0] * piece[0] * piece[1] <= memory_mb << 20
+    return piece if fits else piece_for(shape, itemsize, step, memory_mb)
 
 
 def _part(out: Path, block: Block) -> Path:

@@ -20,7 +20,7 @@ from petavox.align.correlation import overlay, patch_correlation, suspects
 from petavox.align.reduced import Reduced
 from petavox.align.shift import shift_field
 from petavox.space import Box, VoxelSize
-from petavox.stages.section_reading import strips
+from petavox.stages.section_reading import piece_for, strips
 from petavox.volume import Kind, Volume
 from petavox.volume.pyramid import coarser_box
 
@@ -210,9 +210,10 @@ def figures(table: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
 def _pair_picture(source: Volume, box: Box, factor: int) -> np.ndarray:
     plane = (box.shape[1], box.shape[2])
     small = [Reduced.blank(plane, source.dtype, factor) for _ in range(2)]
-    for y, values, seen in strips(source, box, 1024 // factor * factor or factor):
+    piece = piece_for(box.shape, source.dtype.itemsize, factor, 256)
+    for at, values, seen in strips(source, box, piece):
         for k in (0, 1):
-            small[k].put((y, 0), values[k], seen[k])
+            small[k].put(at, values[k], seen[k])
     return overlay(small[0].mean, small[1].mean)
 
 

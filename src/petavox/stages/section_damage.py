@@ -20,7 +20,7 @@ from petavox.align.frames import Lattice
 from petavox.align.reduced import Reduced, factor_for
 from petavox.provenance import write_atomically
 from petavox.space import Box
-from petavox.stages.section_reading import rows_for, strips
+from petavox.stages.section_reading import piece_for, strips
 from petavox.volume.volume import Volume
 
 FOLD, CRACK = 1 + KINDS.index("fold"), 1 + KINDS.index("crack")
@@ -97,9 +97,9 @@ class SectionDamage:
         factor = factor_for(pixel, self.settings.working_nm, plane, self.settings.max_working_px)
         small = Reduced.blank(plane, v.dtype, factor)
         box = Box((k, *v.box.start[1:]), (k + 1, *v.box.stop[1:]))
-        rows = rows_for(box.shape, v.dtype.itemsize, factor, self.memory_mb)
-        for y, values, seen in strips(v, box, rows):
-            small.put((y, 0), values[0], seen[0])
+        piece = piece_for(box.shape, v.dtype.itemsize, factor, self.memory_mb)
+        for at, values, seen in strips(v, box, piece):
+            small.put(at, values[0], seen[0])
         found = find(small, pixel, self.settings)
         places = [[f.kind, list(f.box), f.area_um2] for f in found.findings]
         held = io.BytesIO()

@@ -1,7 +1,7 @@
 """Sections read for quality control: reduced, with what is image and what is not.
 
-What it is: a z-slab of a volume walked in strips of whole rows, so that memory is bounded however
-large the sections are. What it is not: any judgement.
+What it is: a z-slab of a volume walked in pieces, of whole rows where these fit, so that memory is
+bounded however large the sections are. What it is not: any judgement.
 """
 
 from __future__ import annotations
@@ -32,23 +32,40 @@ def has_image(values: np.ndarray) -> np.ndarray:
     return np.asarray(wide[:, GAP:-GAP, GAP:-GAP] == 0)
 
 
-def strips(source: Volume, box: Box, rows: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Strips of `rows` rows that tile `box`: first row (from the box's top), values, has_image.
+def strips(
+    source: Volume, box: Box, piece: tuple[int, int]
+) -> Iterator[tuple[tuple[int, int], np.ndarray, np.ndarray]]:
+    """Pieces of (rows, columns) that tile `box`: first pixel (y, x) in the box, values, has_image.
 
-    Values outside the volume are 0. A few rows around each strip are read to see GAP.
+    Values outside the volume are 0. A few pixels around each piece are read to see GAP.
     """
-    z, y, x = box.start, box.stop, box.shape
-    for top in range(0, x[1], rows):
-        y0, y1 = z[1] + top, min(z[1] + top + rows, y[1])
-        grown = Box((z[0], y0 - GAP, z[2]), (y[0], y1 + GAP, y[2]))
-        values = source.read(grown, fill=0)
-        seen = has_image(values)
-        inner = np.s_[:, GAP : GAP + y1 - y0]
-        yield top, values[inner], seen[inner]
+    z, stop = box.start, box.stop
+    for top in range(0, box.shape[1], piece[0]):
+        y0, y1 = z[1] + top, min(z[1] + top + piece[0], stop[1])
+        for left in range(0, box.shape[2], piece[1]):
+            x0, x1 = z[2] + left, min(z[2] + left + piece[1], stop[2])
+            grown = Box((z[0], y0 - GAP, x0 - GAP), (stop[0], y1 + GAP, x1 + GAP))
+            values = source.read(grown, fill=0)
+            seen = has_image(values)
+            inner = np.s_[:, GAP : GAP + y1 - y0, GAP : GAP + x1 - x0]
+            yield (top, left), values[inner], seen[inner]
 
 
-def rows_for(shape: tuple[int, int, int], itemsize: int, multiple: int, memory_mb: int) -> int:
-    """Rows of a strip of (z, rows, x) voxels that fits in memory with its copies."""
-    one = shape[0] * shape[2] * (2 * itemsize + 6)
-    rows = (memory_mb << 20) // max(1, one) // multiple * multiple
-    return max(multiple, rows)
+def voxel_bytes(itemsize: int) -> int:
+    """Memory that one voxel of a piece takes, with its copies."""
+    return 2 * itemsize + 6
+
+
+def piece_for(
+    shape: tuple[int, int, int], itemsize: int, multiple: int, memory_mb: int
+) -> tuple[int, int]:
+    """Rows and columns of a piece of (z, rows, columns) voxels that fits in memory with its copies.
+
+    Whole rows of the section where `multiple` of them fit; else fewer columns. Both are whole
+    multiples, and at least one.
+    """
+    most = (memory_mb << 20) // (shape[0] * voxel_bytes(itemsize))
+    rows = most // max(1, shape[2]) // multiple * multiple
+    if rows:
+        return rows, max(1, shape[2])
+    return multiple, max(multiple, most // multiple // multiple * multiple)
