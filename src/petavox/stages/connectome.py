@@ -12,6 +12,7 @@ connectome are held in memory: about 200 bytes an object or synapse.
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from petavox import provenance
 from petavox.blocks import Context, Costs, Counters, Engine, Ledger
 from petavox.errors import BadInput
 from petavox.neuron import connectome as wiring
-from petavox.neuron import exports, graph, plots, tables
+from petavox.neuron import exports, graph, tables
+from petavox.neuron import plots as pictures
 from petavox.space import Block
 from petavox.stages import objects
 from petavox.stages.asking import NAMES
@@ -88,8 +90,12 @@ def run(
     edits = _mapping(mapping)
     made = None if skeletons is None else _skeletons(skeletons)
     if settings.plots:
-        plots.require()
+        pictures.require()
     source, _ = objects.labels_of(labels, settings)
+    made_from = {
+        "settings": settings.model_dump(mode="json"),
+        "inputs": {"labels": labels, "synapses": str(synapses), "skeletons": str(skeletons)},
+    }
     with objects.work_folder(out, overwrite=overwrite, ledger=ledger) as (work, ledger):
         first = ObjectCounts(
             settings, reads={"labels": labels}, writes={"fragments": work / "fragments"}
@@ -102,26 +108,26 @@ def run(
         things = wiring.objects_table(counts, source.voxel_size, made, settings.soma_radius_nm)
         make_room(out, overwrite=True)
         (out / "base").mkdir(parents=True)
-        state.begin(out)
-        pq.write_table(things, out / "base" / "objects.parquet")
-        pq.write_table(base, out / "base" / "synapses.parquet")
-        inputs = {"labels": labels, "synapses": str(synapses), "skeletons": str(skeletons)}
-        return _write(out, things, base, edits, mapping, settings, inputs, began)
+        state.begin(out, **made_from)
+        # all of each or none: an update trusts the base of a connectome that is not complete
+        _write_table(out / "base" / "objects.parquet", things)
+        _write_table(out / "base" / "synapses.parquet", base)
+        return _write(out, things, base, edits, mapping, made_from, began)
 
 
 def update(out: Path, mapping: Path, *, plots: bool = False) -> dict[str, Any]:
     """Make the tables of a connectome anew after edits, from its base tables; no image is read.
 
     mapping: base id -> neuron, whole (not only what changed), Parquet or CSV.
+    A call that was stopped can be repeated: the base tables never change.
     """
     began = time.monotonic()
-    state.require_complete(out)
     edits = _mapping(mapping)
     things = _base(out, "objects", tables.OBJECTS)
     base = _base(out, "synapses", tables.SYNAPSES)
-    state.begin(out)
-    settings = ConnectomeSettings(plots=plots)
-    return _write(out, things, base, edits, mapping, settings, {"connectome": str(out)}, began)
+    if plots:
+        pictures.require()
+    return _write(out, things, base, edits, mapping, _made_from(out, plots), began)
 
 
 def read_table(path: Path) -> pa.Table:
@@ -147,15 +153,20 @@ def _write(
     base: pa.Table,
     edits: pa.Table | None,
     mapping: Path | None,
-    settings: ConnectomeSettings,
-    inputs: dict[str, str],
+    made_from: dict[str, Any],
     began: float,
 ) -> dict[str, Any]:
-    """All that follows from base tables and a mapping."""
+    """All that follows from base tables and a mapping.
+
+    made_from: the settings and inputs of the base tables, for the record.
+    """
     made = wiring.assemble(things, base, edits)
+    # with what it was made from, which a call that is stopped must not forget
+    state.begin(out, **made_from)
+    shutil.rmtree(out / "plots", ignore_errors=True)
     for name in NAMES:
-        pq.write_table(getattr(made, name), out / f"{name}.parquet")
-    pq.write_table(exports.cave(made.synapses, base), out / "cave_synapses.parquet")
+        _write_table(out / f"{name}.parquet", getattr(made, name))
+    _write_table(out / "cave_synapses.parquet", exports.cave(made.synapses, base))
     texts: dict[str, str | bytes] = {
         "connectome.graphml": graph.graphml(made.neurons, made.edges),
         "edges.csv": graph.edge_list(made.edges),
@@ -164,8 +175,8 @@ def _write(
     texts |= {f"neuprint/{name}": data for name, data in parts.items()}
     parts = exports.sonata(made.neurons, made.edges)
     texts |= {f"sonata/{name}": data for name, data in parts.items()}
-    if settings.plots:
-        parts = plots.pictures(made.neurons, made.synapses, made.edges)
+    if made_from["settings"]["plots"]:
+        parts = pictures.pictures(made.neurons, made.synapses, made.edges)
         texts |= {f"plots/{name}": data for name, data in parts.items()}
     for name, data in texts.items():
         provenance.write_atomically(out / name, data)
@@ -179,13 +190,27 @@ def _write(
     seconds = time.monotonic() - began
     record = provenance.record(
         "connectome",
-        settings=settings,
-        inputs=inputs | {"mapping": str(mapping)},
+        settings=made_from["settings"],
+        inputs=made_from["inputs"] | {"mapping": str(mapping)},
         counters=counters,
         seconds=seconds,
     )
     state.finish(out, record)
     return counters | {"seconds": round(seconds, 2)}
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    provenance.write_atomically(path, sink.getvalue().to_pybytes())
+
+
+def _made_from(out: Path, plots: bool) -> dict[str, Any]:
+    """The settings and inputs that a connectome's base tables were made from."""
+    said = state.read(out) or {}
+    said = said.get("provenance", said)
+    settings = said.get("settings") or {}
+    return {"settings": settings | {"plots": plots}, "inputs": said.get("inputs") or {}}
 
 
 def _mapping(path: Path | None) -> pa.Table | None:
@@ -208,4 +233,9 @@ def _base(out: Path, name: str, schema: pa.Schema) -> pa.Table:
     file = out / "base" / f"{name}.parquet"
     if not file.exists():
         raise BadInput(f"{out} is no connectome that can be updated: it has no base/{file.name}.")
-    return tables.checked(pq.read_table(file), schema, str(file))
+    try:
+        return tables.checked(pq.read_table(file), schema, str(file))
+    except (pa.ArrowInvalid, OSError) as e:
+        raise BadInput(
+            f"{file} is damaged ({e}): make the connectome again with --overwrite."
+        ) from None
