@@ -12,11 +12,12 @@ from petavox.blocks import Ledger, open_engine
 from petavox.errors import BadInput, NotComplete, WorkFailed
 from petavox.provenance import digest
 from petavox.segment.links import block_of
-from petavox.space import Box
+from petavox.space import Box, Grid, VoxelSize
 from petavox.stages import tables
 from petavox.stages.block_labels import BlockLabels, room
 from petavox.stages.blockwise_segment import BlockwiseSettings, components, segment_blocks
 from petavox.stages.reconcile import ReconcileSettings, reconcile
+from petavox.volume import state
 from petavox.volume.opening import create, finish
 
 START = (-4, 3, 0)
@@ -140,6 +141,41 @@ def test_a_second_run_keeps_everything(tmp_path, rng):
     assert (tmp_path / "out" / "0").stat().st_mtime_ns == mark
     with Ledger(tmp_path / "out.run" / "ledger.db", readonly=True) as ledger:
         assert all(len(ledger.runs(t["name"])) == 1 for t in ledger.tasks())
+
+
+def test_a_worker_that_lives_on_applies_the_new_lookup(tmp_path):
+    """Two blocks agree on 2 of 4 voxels: one object at a share of 0.3, two at 0.9."""
+    a, b = np.zeros((2, 1, 1, 30), np.uint32)
+    a[0, 0, 8:14], b[0, 0, 12:20] = 1, 1
+    grid = Grid(Box.of_shape((1, 1, 30), START), (1, 1, 15), (0, 0, 5))
+    kept = BlockLabels.create(tmp_path / "blocks", grid, VoxelSize(40, 4, 4))
+    for block, values in zip(grid, (a, b), strict=True):
+        kept.write(block, values[Box.of_shape(block.read.shape, shifted(block.read)).slices()])
+    state.finish(tmp_path / "blocks", {})
+
+    def finals(share, engine):
+        settings = ReconcileSettings(share=share, inside=None, pyramid=False)
+        with Ledger(tmp_path / "out.run" / "ledger.db") as ledger:
+            reconcile(
+                tmp_path / "blocks", tmp_path / "out", ledger=ledger, settings=settings,
+                engine=engine, quiet=True,
+            )  # fmt: skip
+        return len(np.unique(volume.open(tmp_path / "out").read())) - 1
+
+    with open_engine(workers=1) as engine:
+        assert [finals(share, engine) for share in (0.9, 0.3, 0.9)] == [2, 1, 2]
+
+
+def shifted(box):
+    return tuple(a - b for a, b in zip(box.start, START, strict=True))
+
+
+def test_labels_of_blocks_made_anew_in_another_grid_are_read_in_that_one(tmp_path):
+    for side in (8, 4):
+        grid = Grid(Box((0, 0, 0), (4, 4, 16)), (4, 4, side))
+        made = BlockLabels.create(tmp_path / "blocks", grid, VoxelSize(8, 8, 8))
+        state.finish(made.path, {})
+        assert BlockLabels.open(tmp_path / "blocks").grid == grid
 
 
 def test_a_changed_image_is_segmented_again(tmp_path, rng):

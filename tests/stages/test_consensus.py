@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from petavox import volume
-from petavox.blocks import Ledger
+from petavox.blocks import Ledger, open_engine
 from petavox.cli.app import app
 from petavox.errors import BadInput
 from petavox.segment.consensus import consensus
@@ -44,7 +44,7 @@ def two(rng, shape=(13, 22, 17)):
     return a.astype(np.uint64), b.astype(np.uint64)
 
 
-def go(folder, *passes, name="out", shuffle=None, **settings):
+def go(folder, *passes, name="out", shuffle=None, engine=None, **settings):
     with Ledger(folder / f"{name}.run" / "ledger.db") as ledger:
         return consensus_of(
             passes,
@@ -52,6 +52,7 @@ def go(folder, *passes, name="out", shuffle=None, **settings):
             ledger=ledger,
             settings=ConsensusSettings(**settings),
             shuffle=shuffle,
+            engine=engine,
             quiet=True,
         )
 
@@ -104,6 +105,21 @@ def test_another_minimum_counts_nothing_again_but_writes_anew(tmp_path, rng):
     go(tmp_path, tmp_path / "a", tmp_path / "b", block=8, min_size=2)
     go(tmp_path, tmp_path / "a", tmp_path / "b", block=8, min_size=40)
     assert np.array_equal(volume.open(tmp_path / "out").read(), consensus(a, b, 40))
+
+
+def test_a_worker_that_lives_on_applies_the_new_ids(tmp_path, rng):
+    passes = [stored(tmp_path / f"v{i}", v) for i, v in enumerate(two(rng))]
+    with open_engine(workers=1) as engine:
+        made = [
+            (go(tmp_path, *passes, engine=engine, **s), volume.open(tmp_path / "out").read())[1]
+            for s in (SMALL | {"share": 0.2}, SMALL | {"share": 0.9})
+        ]
+    go(tmp_path, *passes, name="fresh", share=0.9, **SMALL)
+    assert np.array_equal(made[1], volume.open(tmp_path / "fresh").read())
+    assert not np.array_equal(made[0], made[1])
+
+
+SMALL = {"min_size": 3, "block": (8, 8, 8)}
 
 
 def test_labels_of_blocks_are_agreed_on_block_by_block(tmp_path, rng):

@@ -78,6 +78,16 @@ def test_blocks_become_the_objects_of_the_whole(here):
     assert not found[truth == 0].any()
 
 
+def test_another_model_at_the_same_path_is_read_by_the_same_process(here):
+    assert flood_in_blocks(here).exit_code == 0
+    dark = {name: 0 * tensor for name, tensor in brightness_weights().items()}
+    save_model(here / "m.safetensors", brightness_spec(), dark)
+    done = flood_in_blocks(here, out="dark.blocks")
+    assert done.exit_code == 0, done.output
+    made = BlockLabels.open(here / "dark.blocks")
+    assert not any(made.read(block).any() for block in made.grid)
+
+
 def test_an_object_that_fills_its_blocks_is_kept_unless_the_guard_is_asked_for(here, caplog):
     image = pv.create(
         here / "soma.zarr", box=pv.Box((0, 0, 0), (26, 30, 44)), voxel_size=(8, 8, 8),

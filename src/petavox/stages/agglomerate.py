@@ -42,7 +42,7 @@ from petavox.settings import NmSetting, Settings
 from petavox.stages import tables
 from petavox.stages.candidates import Candidates, CandidateSettings, group_pairs, objects
 from petavox.stages.pair_scores import ResegmentBlockSettings, ScorePairs
-from petavox.stages.relabel import Relabel, RelabelSettings, forget_lookups, write_lookup
+from petavox.stages.relabel import Relabel, RelabelSettings, write_lookup
 from petavox.stages.stage import run_stage
 from petavox.volume import state
 
@@ -187,7 +187,6 @@ def _merge(
     voxel = math.prod(volume.open(score.reads["labels"]).voxel_size)
     edges = decided(edges, rule, voxel)
     ok = edges["decision"] == ACCEPTED
-    forget_lookups()
     tables.create(graph)
     tables.create(lookup)
     union = PartitionedUnion(lookup / "work", span_bits=settings.span_bits)

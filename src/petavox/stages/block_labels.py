@@ -23,6 +23,7 @@ import numpy as np
 from petavox import volume
 from petavox.errors import BadInput
 from petavox.space import Block, Box, Grid, VoxelSize, Zyx, zyx
+from petavox.stages.stamps import stamp
 from petavox.volume import places, state
 from petavox.volume.opening import create
 
@@ -81,7 +82,7 @@ class BlockLabels:
         """Raises BadInput if the path holds no labels of blocks, NotComplete if unfinished."""
         if not incomplete:
             state.require_complete(path)
-        return _opened(str(path), writable)
+        return _opened(str(path), stamp(Path(path) / LAYOUT), writable)
 
     def write(self, block: Block, labels: np.ndarray) -> None:
         """Set the labels of a block's read box."""
@@ -107,7 +108,7 @@ class BlockLabels:
 
 
 @functools.lru_cache(maxsize=8)
-def _opened(path: str, writable: bool) -> BlockLabels:
+def _opened(path: str, _stamp: tuple[int, ...], writable: bool) -> BlockLabels:
     layout = places.read_json(path, LAYOUT)
     if layout is None:
         raise BadInput(f"{path} holds no labels of blocks (there is no {LAYOUT} in it).")

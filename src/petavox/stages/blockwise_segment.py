@@ -35,6 +35,7 @@ from petavox.space import Block, Box, Grid, VoxelSize, zyx
 from petavox.stages import tables
 from petavox.stages.block_labels import BlockLabels
 from petavox.stages.stage import Stage, run_stage
+from petavox.stages.stamps import stamp
 
 log = logging.getLogger("petavox")
 
@@ -307,22 +308,24 @@ def _predictor(
     from petavox.ffn.predictor import Predictor
 
     if precision != "int8":
-        return _loaded(model, device, precision)
-    read = _model(model)
+        return _loaded(model, stamp(model), device, precision)
+    read = _model(model, stamp(model))
     sample = normalised(raw, read.spec)
     return Predictor(read, device=device_of(device), precision="int8", sample=sample)
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(model: str, device: str, precision: Literal["f32", "bf16"]) -> Any:
+def _loaded(
+    model: str, written: tuple[int, ...], device: str, precision: Literal["f32", "bf16"]
+) -> Any:
     from petavox.ffn.devices import device_of
     from petavox.ffn.predictor import Predictor
 
-    return Predictor(_model(model), device=device_of(device), precision=precision)
+    return Predictor(_model(model, written), device=device_of(device), precision=precision)
 
 
 @functools.lru_cache(maxsize=1)
-def _model(path: str) -> Any:
+def _model(path: str, _stamp: tuple[int, ...]) -> Any:
     from petavox.ffn.model import load_model
 
     return load_model(path)

@@ -132,7 +132,6 @@ def _decide(count: CountParts, settings: ConsensusSettings, place: Path) -> dict
     said = (state.read(place) if place.exists() else None) or {}
     if said.get("state") == "complete" and said["provenance"].get("key") == key:
         return dict(said["provenance"]["proof"])
-    ids_of.cache_clear()
     tables.create(place)
     total, waiting = NO_PARTS, []
     for columns in tables.parts(count.writes["parts"], len(count.grid())):

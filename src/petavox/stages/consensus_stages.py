@@ -30,6 +30,7 @@ from petavox.stages import tables
 from petavox.stages.block_labels import BlockLabels
 from petavox.stages.levels import empty, fill_levels
 from petavox.stages.stage import Stage
+from petavox.stages.stamps import stamp
 from petavox.volume import pyramid
 
 IDS = "ids.parquet"
@@ -170,9 +171,13 @@ def consensus_block(block: Block, context: Context) -> Counters:
     return {"voxels": block.write.size, "labelled_voxels": int(np.count_nonzero(labels))}
 
 
-@lru_cache(maxsize=2)
 def ids_of(path: str) -> tuple[Parts, np.ndarray]:
     """The parts of a volume and their objects, from the file `path`."""
+    return _ids(path, stamp(path))
+
+
+@lru_cache(maxsize=2)
+def _ids(path: str, _stamp: tuple[int, ...]) -> tuple[Parts, np.ndarray]:
     table = tables.read(Path(path))
     return parts_in(table), table["id"]
 

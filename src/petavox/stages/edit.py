@@ -40,7 +40,7 @@ from petavox.space import Box, zyx
 from petavox.stages import tables
 from petavox.stages.agglomerate import beside
 from petavox.stages.agglomerated import Agglomerated, usable
-from petavox.stages.relabel import Relabel, RelabelSettings, forget_lookups, write_lookup
+from petavox.stages.relabel import Relabel, RelabelSettings, write_lookup
 from petavox.stages.stage import run_stage
 from petavox.volume import state
 
@@ -220,7 +220,6 @@ def apply(
     key = digest(made_by(beside(out, "graph")), changes)
     said = (state.read(lookup) if lookup.exists() else None) or {}
     if said.get("state") != "complete" or said["provenance"].get("key") != key:
-        forget_lookups()
         tables.create(lookup)
         union = PartitionedUnion(lookup / "work")
         try:

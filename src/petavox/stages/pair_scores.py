@@ -21,6 +21,7 @@ from petavox.space import Block, Box, Grid
 from petavox.stages import tables
 from petavox.stages.candidates import image_of, labels_of
 from petavox.stages.stage import Stage
+from petavox.stages.stamps import stamp
 
 SAVE_EVERY = 60.0
 """Seconds after which the scores of an unfinished block are saved."""
@@ -163,9 +164,10 @@ def _network(
     from petavox.ffn.flood import normalised
     from petavox.ffn.predictor import Predictor
 
+    model = context.reads["model"]
     if precision != "int8":
-        return _loaded(context.reads["model"], context.device, precision)
-    read = _model(context.reads["model"])
+        return _loaded(model, stamp(model), context.device, precision)
+    read = _model(model, stamp(model))
     raw = image.read(around)
     # a volume thinner than a field of view is mirrored, as in the floods
     less = [max(0, f - n) for f, n in zip(read.spec.fov, raw.shape, strict=True)]
@@ -175,15 +177,17 @@ def _network(
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(model: str, device: str, precision: Literal["f32", "bf16"]) -> Any:
+def _loaded(
+    model: str, written: tuple[int, ...], device: str, precision: Literal["f32", "bf16"]
+) -> Any:
     from petavox.ffn.devices import device_of
     from petavox.ffn.predictor import Predictor
 
-    return Predictor(_model(model), device=device_of(device), precision=precision)
+    return Predictor(_model(model, written), device=device_of(device), precision=precision)
 
 
 @functools.lru_cache(maxsize=1)
-def _model(path: str) -> Any:
+def _model(path: str, _stamp: tuple[int, ...]) -> Any:
     from petavox.ffn.model import load_model
 
     return load_model(path)

@@ -47,7 +47,6 @@ from petavox.stages.relabel import (
     Relabel,
     RelabelSettings,
     final_ids,
-    forget_lookups,
     grid_of,
     write_lookup,
 )
@@ -244,7 +243,6 @@ def merge(votes: Votes, lookup: Path, ledger: Ledger) -> dict[str, Any]:
     if said.get("state") == "complete" and said["provenance"].get("key") == key:
         return dict(said["provenance"]["proof"])
     began = time.monotonic()
-    forget_lookups()
     tables.create(lookup)
     grid = votes.grid()
     work = lookup / "work"

@@ -28,6 +28,7 @@ from petavox.stages import tables
 from petavox.stages.block_labels import BlockLabels, is_block_labels
 from petavox.stages.levels import empty, fill_levels
 from petavox.stages.stage import Stage
+from petavox.stages.stamps import stamp
 from petavox.volume import places, pyramid
 
 INDEX = "index.json"
@@ -50,21 +51,22 @@ def write_lookup(
 def final_ids(folder: str | Path, ids: np.ndarray) -> np.ndarray:
     """The final id of each id; the lookup's files are read as they are needed."""
     ids = np.asarray(ids, np.uint64)
-    files = _index(str(folder))
+    files = _index(str(folder), stamp(Path(folder) / INDEX))
     if not len(files) or not len(ids):
         return ids
     firsts = np.array([f["first"] for f in files], np.uint64)
     place = np.searchsorted(firsts, ids, side="right") - 1
     out = ids.copy()
     for n in np.unique(place[place >= 0]):
-        keys, values = _piece(str(Path(folder) / files[int(n)]["file"]))
+        file = Path(folder) / files[int(n)]["file"]
+        keys, values = _piece(str(file), stamp(file))
         here = place == n
         out[here] = look_up(ids[here], keys, values)
     return out
 
 
 @functools.lru_cache(maxsize=4)
-def _index(folder: str) -> list[dict[str, Any]]:
+def _index(folder: str, _stamp: tuple[int, ...]) -> list[dict[str, Any]]:
     found = places.read_json(folder, INDEX)
     if found is None:
         raise BadInput(f"{folder} holds no lookup (there is no {INDEX} in it).")
@@ -72,15 +74,9 @@ def _index(folder: str) -> list[dict[str, Any]]:
 
 
 @functools.lru_cache(maxsize=4)
-def _piece(path: str) -> tuple[np.ndarray, np.ndarray]:
+def _piece(path: str, _stamp: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     columns = tables.read(Path(path))
     return columns["id"], columns["final"]
-
-
-def forget_lookups() -> None:
-    """Drop what this process remembers of lookups that were made anew."""
-    _index.cache_clear()
-    _piece.cache_clear()
 
 
 class RelabelSettings(Settings):

@@ -1,0 +1,23 @@
+"""Which state of a file was read: a key for what a process remembers of it.
+
+What it is: a stamp that changes when a file is written anew. What it is not: a digest of content
+(petavox.blocks.content), which reads the file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def stamp(path: str | Path) -> tuple[int, ...]:
+    """Inode, bytes and time of change (ns) of a file; () for what is no file of this machine.
+
+    A worker lives as long as its engine and serves several runs: with this in the key of a cache,
+    what it read at a path is not used after another run has written there.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()  # who reads it says what is wrong
+    return found.st_ino, found.st_size, found.st_mtime_ns
