@@ -11,6 +11,7 @@ import pytest
 
 from petavox.errors import BadInput, NotComplete
 from petavox.neuron import exports, plots, tables
+from petavox.settings import parse
 from petavox.space import Box
 from petavox.stages import connectome as stage
 from petavox.stages.asking import ask
@@ -85,3 +86,9 @@ def test_a_base_that_was_not_written_to_its_end_is_told(wiring):
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(BadInput, match="is damaged"):
         stage.update(wiring, wiring.parent / "edits.csv")
+
+
+def test_what_a_connectome_cannot_do_is_no_setting():
+    """`only` is of meshes and skeletons; a connectome took it and counted all objects."""
+    with pytest.raises(BadInput, match="unknown key 'only'"):
+        parse(stage.ConnectomeSettings, {"only": [1]}, "the settings")

@@ -37,7 +37,7 @@ from petavox.volume import state
 from petavox.volume.opening import make_room
 
 
-class ConnectomeSettings(objects.ObjectSettings):
+class ConnectomeSettings(objects.LabelSettings):
     """How voxels are counted, and what is written."""
 
     soma_radius_nm: float = Field(1500.0, gt=0)

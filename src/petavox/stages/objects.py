@@ -33,12 +33,18 @@ from petavox.volume import state
 from petavox.volume.opening import make_room
 
 
-class ObjectSettings(Settings):
-    """What all two-step stages take. Results do not depend on `block`, up to what is said there."""
+class LabelSettings(Settings):
+    """What all stages on blocks of labels take. Results do not depend on `block`, up to what is
+    said there."""
 
     block: ZyxSetting = (256, 256, 256)
     box: BoxSetting | None = None
     voxel_size: NmSetting | None = None
+
+
+class ObjectSettings(LabelSettings):
+    """What stages that make one thing for each object take."""
+
     only: tuple[int, ...] | None = None
 
 
@@ -62,7 +68,7 @@ class ShardSettings(Settings):
         return Sharding(self.shard_bits, self.minishard_bits)
 
 
-def labels_of(path: str, settings: ObjectSettings) -> tuple[volume.Volume, Box]:
+def labels_of(path: str, settings: LabelSettings) -> tuple[volume.Volume, Box]:
     """The label volume and the box to work on. Raises BadInput for anything but labels."""
     source = volume.open(path, voxel_size=settings.voxel_size)
     if source.dtype.kind != "u":
@@ -76,7 +82,7 @@ def labels_of(path: str, settings: ObjectSettings) -> tuple[volume.Volume, Box]:
 class FragmentStage(Stage):
     """Step one: one file of fragments for each block."""
 
-    settings: ObjectSettings
+    settings: LabelSettings
 
     def grid(self) -> Grid:
         """The blocks of the label volume."""
@@ -135,7 +141,7 @@ def largest_block(grid: Grid) -> int:
     return math.prod(min(b, t) + 2 for b, t in sides)
 
 
-def shared(source: volume.Volume, total: Box, settings: ObjectSettings) -> dict[str, Any]:
+def shared(source: volume.Volume, total: Box, settings: LabelSettings) -> dict[str, Any]:
     """The values of ShardSettings that follow from the volume and the user's settings."""
     return {
         "user": settings.model_dump(mode="json"),
