@@ -88,3 +88,26 @@ def test_plan_shows_what_a_site_would_start():
     said = call("plan", "--site", "polaris", "--json")
     script = json.loads(said.stdout)["config"]["script"]
     assert "#PBS -l select=10:ncpus=64:ngpus=4" in script
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/out", "gs://bucket/out", "file:///nowhere/out"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("reconcile", "cut", "OUT", "--block", 4, 4, 6),
+        ("segment", "cut", "OUT", "--model", "m"),
+        ("mesh", "cut", "OUT"),
+        ("phantom", "OUT"),
+        ("status", "OUT"),
+    ],
+)
+def test_a_url_where_a_path_is_asked_for_is_refused_and_no_folder_is_made_of_it(
+    reconciled, tmp_path, monkeypatch, url, words
+):
+    monkeypatch.chdir(tmp_path)
+    cut = reconciled[0] / "cut"
+    said = call(*({"OUT": url, "cut": cut}.get(w, w) for w in words))
+    assert said.exit_code == 2
+    assert url in said.stderr
+    assert "path" in said.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -216,3 +217,10 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
     (tmp_path / "ledger.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(BadInput, match="cannot be used as a ledger"):
         Ledger(tmp_path / "ledger.db")
+
+
+def test_a_ledger_is_not_kept_in_a_folder_that_was_meant_to_be_a_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match="s3://bucket/out.run/ledger.db: only a file path"):
+        Ledger(Path("s3://bucket/out.run") / "ledger.db")
+    assert list(tmp_path.iterdir()) == []

@@ -72,6 +72,9 @@ class Ledger:
                 raise BadInput(f"there is no ledger at {path}: nothing was run here yet.")
             self._db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=10)
         else:
+            from petavox.volume import places  # of no use to who only reads
+
+            places.named(self.path)  # refuses a URL taken for a path, before a folder is made of it
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             self._db = sqlite3.connect(self.path, timeout=10)

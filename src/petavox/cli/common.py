@@ -21,6 +21,7 @@ import sys
 import threading
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
@@ -52,6 +53,7 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
         _log_to_stderr()
         _terminated_is_an_interruption()
         try:
+            _no_urls_as_paths(given)
             figures = function(**given)
         except PetavoxError as e:
             if debug:
@@ -85,6 +87,16 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
     )
     wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
     return wrapped
+
+
+def _no_urls_as_paths(given: Mapping[str, Any]) -> None:
+    """Refuse a URL where a path is asked for: it would become a folder named "s3:" here."""
+    if any(isinstance(v, Path) and ":/" in str(v) for v in given.values()):
+        from petavox.volume import places  # only now: it loads TensorStore
+
+        for value in given.values():
+            if isinstance(value, Path):
+                places.named(value)
 
 
 class _Terminated(KeyboardInterrupt):

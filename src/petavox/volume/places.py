@@ -31,9 +31,13 @@ def is_url(path: str | Path) -> bool:
 def named(path: str | Path) -> str:
     """The place as text: URLs without a final slash, file:// URLs as plain paths.
 
-    Raises BadInput for a kind of URL that petavox does not read.
+    Raises BadInput for a kind of URL that petavox does not read, and for a URL that was taken for
+    a path: `Path("s3://bucket/x")` is "s3:/bucket/x", a folder of this machine.
     """
     text = str(path)
+    taken = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/(?!/)", text)
+    if taken is not None:
+        raise BadInput(_no_url_here(taken[1], text[taken.end() :]))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
     if scheme is None:
         return str(Path(text))
@@ -45,6 +49,16 @@ def named(path: str | Path) -> str:
             f"not {scheme[1]}://."
         )
     return text.rstrip("/")
+
+
+def _no_url_here(scheme: str, rest: str) -> str:
+    """The sentence for a URL given where only a file path can be."""
+    if scheme == "file":
+        return f"file:///{rest}: give the path alone here, without 'file://'."
+    return (
+        f"{scheme}://{rest}: only a file path is possible here, not a URL. Give a path; "
+        "`petavox import` copies a volume from and to URLs (s3://, gs://)."
+    )
 
 
 def joined(path: str | Path, *parts: str) -> str:
