@@ -7,6 +7,7 @@ import pytest
 
 from petavox import volume
 from petavox.settings import parse
+from petavox.stages import qc
 from petavox.stages.qc import QcSettings, run
 from tests.stages.align_tissue import saved, tissue
 
@@ -47,3 +48,18 @@ def test_correlations_lie_where_the_pair_does(tmp_path, start):
     low, high = empty.min(0) * 32, (empty.max(0) + 1) * 32
     assert np.abs(low - (start + 96)).max() <= 16
     assert np.abs(high - (start + 192)).max() <= 16
+
+
+def test_a_run_killed_before_its_volumes_were_complete_goes_on(tmp_path, monkeypatch):
+    path, out = str(saved(tmp_path / "image.zarr", tissue(2))), tmp_path / "qc"
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(qc.state, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            qc.run(path, out, QcSettings())
+    figures = qc.run(path, out, QcSettings())
+    assert figures["sections"] == 2
+    assert not (out / ".parts").exists()

@@ -136,7 +136,6 @@ class Qc(Stage):
             named = [{"section": z, "cause": ", ".join(w)} for z, w in said.items() if w]
         provenance.write_json(out / "suspects.json", named)
         _write_table(out, rows)
-        shutil.rmtree(out / ".parts")
         record = provenance.record(
             "qc",
             settings=s,
@@ -173,6 +172,8 @@ def run(
             f"{outcome.total - outcome.kept - outcome.done} of {outcome.total} slabs of {path} "
             "could not be looked at; see the lines above. Run again to go on from there."
         )
+    # not before all is complete: a run killed in between makes the tables from them again
+    shutil.rmtree(out / ".parts", ignore_errors=True)
     return _figures(out, settings) | {"seconds": round(time.monotonic() - began, 2)}
 
 
