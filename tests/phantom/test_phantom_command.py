@@ -12,6 +12,7 @@ from petavox.cli.app import app
 from petavox.phantom import TilesTruth, tissue
 from petavox.space import Box
 from petavox.stages.phantom import PhantomSettings, read_skeletons, read_synapses, write
+from petavox.volume import state
 
 COARSE = {"voxel_size": (30.0, 30.0, 30.0), "look": "x-ray", "seed": 3}
 
@@ -84,6 +85,52 @@ def test_the_command_prints_figures_and_refuses_to_overwrite(tmp_path):
     again = run(*args)
     assert again.exit_code == 2
     assert "is there already" in again.stderr
+
+
+TISSUE = ["--shape", 8, 16, 16, "--voxel-size", 30, 30, 30]
+TILES = [
+    "--tiles", "--set", "sections=1", "--set", "grid=[1,2]", "--set", "tile=[64,72]", "--set",
+    "overlap=20", "--set", "shift=4", "--set", "pixel_nm=16",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [TISSUE, TILES], ids=["tissue", "tiles"])
+def test_overwrite_replaces_an_earlier_phantom(tmp_path, kind):
+    assert run(tmp_path / "t", *kind, "--seed", 3).exit_code == 0
+    again = run(tmp_path / "t", *kind, "--seed", 4, "--overwrite")
+    assert again.exit_code == 0, again.stderr
+    assert json.loads((tmp_path / "t" / "phantom.json").read_text())["settings"]["seed"] == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [(TISSUE, "petavox.stages.phantom._tables"), (TILES, "petavox.stages.phantom_tiles._encoded")],
+    ids=["tissue", "tiles"],
+)
+def test_a_phantom_whose_writer_died_is_no_result_and_can_be_replaced(
+    tmp_path, monkeypatch, kind, part
+):
+    with monkeypatch.context() as m:
+
+        def dies(*_, **__):
+            raise KeyboardInterrupt
+
+        m.setattr(part, dies)
+        assert run(tmp_path / "t", *kind).exit_code != 0
+    with pytest.raises(pv.PetavoxError, match="not complete"):
+        state.require_complete(tmp_path / "t")
+    done = run(tmp_path / "t", *kind, "--overwrite")
+    assert done.exit_code == 0, done.stderr
+    state.require_complete(tmp_path / "t")
+
+
+@pytest.mark.parametrize("kind", [TISSUE, TILES], ids=["tissue", "tiles"])
+def test_other_work_is_never_replaced_by_a_phantom(tmp_path, kind):
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "thesis.tex").write_text("years")
+    done = run(tmp_path / "t", *kind, "--overwrite")
+    assert done.exit_code == 2
+    assert (tmp_path / "t" / "thesis.tex").read_text() == "years"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from petavox.progress import Progress
 from petavox.provenance import record, write_atomically, write_json
 from petavox.settings import NmSetting, Settings, ZyxSetting
 from petavox.space import Box, Grid
-from petavox.volume.opening import finish, make_room
+from petavox.volume import opening, state
 
 NAMES = {
     "image": "image.zarr",
@@ -35,7 +35,8 @@ NAMES = {
     "connectome": "connectome.csv",
     "skeletons": "skeletons.npz",
 }
-"""What lies in the output folder; `phantom.json`, written last, says that it is whole."""
+"""What lies in the output folder; `phantom.json`, written after them, has the provenance, and
+`petavox.json` says from the first moment on whether the folder is whole."""
 
 
 class PhantomSettings(Settings):
@@ -102,10 +103,10 @@ def write(
     started, place = time.monotonic(), Path(out)
     if workers < 1:
         raise BadInput(f"workers is {workers}: at least one process is needed.")
-    if place.exists() and not overwrite and any(place.iterdir() if place.is_dir() else [place]):
-        raise AlreadyExists(f"{place} is there already; choose another name, or pass --overwrite.")
-    make_room(place, overwrite=True)
     box, bits = settings.box, look_of(settings.look).bits
+    if box.is_empty:
+        raise BadInput(f"shape is {settings.shape}: a phantom of it would hold no voxel.")
+    begin(place, overwrite=overwrite)
     made = {
         name: volume.create(
             place / NAMES[name],
@@ -146,9 +147,21 @@ def write(
         "phantom", settings=settings, inputs={}, counters=figures, seconds=figures["seconds"]
     )
     for v in made.values():
-        finish(v, said)
+        opening.finish(v, said)
     write_json(place / "phantom.json", said | {"files": NAMES})
+    state.finish(place, said)
     return figures
+
+
+def begin(place: Path, *, overwrite: bool) -> None:
+    """Make an empty folder that is marked as being written, so that a phantom can be replaced.
+
+    Raises AlreadyExists if the folder holds anything and `overwrite` is not set, BadInput if what
+    it holds is no phantom and no volume.
+    """
+    if place.exists() and not overwrite and any(place.iterdir() if place.is_dir() else [place]):
+        raise AlreadyExists(f"{place} is there already; choose another name, or pass --overwrite.")
+    opening.begin(str(place), overwrite=True)
 
 
 def _block(settings: PhantomSettings, box: Box) -> Tissue:

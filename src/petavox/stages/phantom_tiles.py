@@ -9,7 +9,8 @@ What it is: the folder's names and the loop over sections. What it is not: the t
     OUT/masks/s0003.png          damage in section pixels: 1 fold, 2 crack, 3 dust, 4 no tile
     OUT/aligned/s0003.png        the undistorted section, if asked for
     OUT/truth.npz, truth.json    every transform (TilesTruth.load), the damage, the order
-    OUT/phantom.json             provenance, written last: says that the folder is whole
+    OUT/phantom.json             provenance, written after them
+    OUT/petavox.json             says from the first moment on whether the folder is whole
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from typing import Any, Literal
 import imageio.v3 as iio
 import numpy as np
 
-from petavox.errors import AlreadyExists
 from petavox.phantom.tile_settings import TileSettings
 from petavox.phantom.tiles import TileSet
 from petavox.phantom.tiles_truth import TilesTruth
 from petavox.progress import Progress
 from petavox.provenance import record, write_atomically, write_json
 from petavox.space import Box
-from petavox.volume.opening import make_room
+from petavox.stages.phantom import begin
+from petavox.volume import state
 
 
 def write_tiles(
@@ -47,9 +48,7 @@ def write_tiles(
     """
     started, place = time.monotonic(), Path(out)
     made = TileSet(settings)  # impossible settings are told before anything is touched
-    if place.exists() and not overwrite and any(place.iterdir() if place.is_dir() else [place]):
-        raise AlreadyExists(f"{place} is there already; choose another name, or pass --overwrite.")
-    make_room(place, overwrite=True)
+    begin(place, overwrite=overwrite)
     lay, rows, origins, written = made.layout, ["file,section,x_nm,y_nm"], {}, 0
     tiles = len(lay.nominal)
     with Progress("phantom tiles", total=settings.sections * tiles, unit="tile") as progress:
@@ -84,6 +83,7 @@ def write_tiles(
         "phantom tiles", settings=settings, inputs={}, counters=figures, seconds=figures["seconds"]
     )
     write_json(place / "phantom.json", said)
+    state.finish(place, said)
     return figures
 
 
