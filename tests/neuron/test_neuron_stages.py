@@ -94,6 +94,47 @@ def test_a_stopped_run_goes_on_and_its_output_is_no_result(labels, tmp_path, mon
     assert not (tmp_path / "m.work").exists()
 
 
+@pytest.mark.parametrize("at", ["table", "finish"])
+def test_a_run_stopped_after_its_table_makes_the_same_table_again(
+    labels, tmp_path, monkeypatch, at
+):
+    from petavox.stages import mesh as stage
+    from petavox.volume import state
+
+    path, _ = labels
+    call("mesh", path, tmp_path / "whole", "--block", 12, 20, 20)
+    wanted = pq.read_table(tmp_path / "whole" / "meshes.parquet")
+    finish = state.finish
+
+    def stopped(folder, said):
+        if str(folder) == str(tmp_path / "m"):
+            raise KeyboardInterrupt
+        finish(folder, said)
+
+    with monkeypatch.context() as m:
+        if at == "finish":
+            m.setattr(state, "finish", stopped)
+        else:
+            m.setattr(stage.provenance, "write_json", lambda *a: 1 / 0)
+        refused("mesh", path, tmp_path / "m", "--block", 12, 20, 20)
+    assert json.loads((tmp_path / "m" / "petavox.json").read_text())["state"] == "writing"
+    assert call("mesh", path, tmp_path / "m", "--block", 12, 20, 20)["objects"] == 3
+    assert pq.read_table(tmp_path / "m" / "meshes.parquet").equals(wanted)
+    assert not (tmp_path / "m" / ".rows").exists()
+
+
+def test_a_table_is_not_made_of_the_rows_that_happen_to_be_left(labels, tmp_path, monkeypatch):
+    from petavox.stages import mesh as stage
+
+    path, _ = labels
+    with monkeypatch.context() as m:
+        m.setattr(stage.provenance, "write_json", lambda *a: 1 / 0)
+        refused("mesh", path, tmp_path / "m")
+    for file in (tmp_path / "m" / ".rows").iterdir():
+        file.unlink()
+    assert "lacks the rows of 1 of 1 shards" in refused("mesh", path, tmp_path / "m")
+
+
 def test_an_empty_volume_gives_an_empty_folder_of_meshes(tmp_path):
     with h5py.File(tmp_path / "none.h5", "w") as f:
         f["labels"] = np.zeros((5, 6, 7), np.uint32)

@@ -24,8 +24,9 @@ import pyarrow.parquet as pq
 
 from petavox import volume
 from petavox.blocks import Engine, Ledger
-from petavox.errors import BadInput
+from petavox.errors import BadInput, WorkFailed
 from petavox.neuron.sharding import Sharding
+from petavox.provenance import write_atomically
 from petavox.settings import BoxSetting, NmSetting, Settings, ZyxSetting
 from petavox.space import Box, Grid, VoxelSize
 from petavox.stages.stage import Stage, run_stage
@@ -112,13 +113,24 @@ class ShardStage(Stage):
         (Path(self.writes["out"]) / ".rows").mkdir(parents=True)
 
     def rows(self) -> pa.Table:
-        """The rows of all shards in order of id, written as the stage's table."""
+        """The rows of all shards in order of id, written as the stage's table.
+
+        The shards' files stay until the output is complete (`run_both`): a run that is stopped
+        before makes the same table again. Raises WorkFailed if one is missing.
+        """
         out = Path(self.writes["out"])
-        files = sorted((out / ".rows").glob("*.parquet"))
+        files = [out / ".rows" / f"{shard}.parquet" for shard in self.settings.order]
+        lost = [f for f in files if not f.exists()]
+        if lost:
+            raise WorkFailed(
+                f"{out} lacks the rows of {len(lost)} of {len(files)} shards, such as {lost[0]}: "
+                "remove the folder, and make it again."
+            )
         tables = [self.schema.empty_table(), *(pq.read_table(f) for f in files)]
         table = pa.concat_tables(tables).sort_by("id")
-        pq.write_table(table, out / self.table)
-        shutil.rmtree(out / ".rows")
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        write_atomically(out / self.table, sink.getvalue().to_pybytes())
         return table
 
 
@@ -199,4 +211,6 @@ def run_both(
 ) -> None:
     """Step one, then step two, which `second()` makes from the fragments."""
     run_stage(first, ledger=ledger, engine=engine, overwrite=True)
-    run_stage(second(), ledger=ledger, engine=engine, overwrite=True)
+    shards = second()
+    if run_stage(shards, ledger=ledger, engine=engine, overwrite=True).complete:
+        shutil.rmtree(Path(shards.writes["out"]) / ".rows", ignore_errors=True)
