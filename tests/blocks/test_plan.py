@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from petavox.blocks import BlockTask, Costs, Ledger, run
+from petavox.blocks import BlockTask, Costs, Ledger, projection, run
 from petavox.blocks.bundle import MOST, BundleSize
 from petavox.blocks.plan import interval, plan, read_voxels, require_aligned
 from petavox.blocks.projection import blocks_of, project
@@ -177,3 +177,43 @@ def test_a_projection_without_measured_blocks_is_refused(tmp_path):
         pytest.raises(BadInput, match="no measured blocks"),
     ):
         project(ledger, load("laptop"), nodes=1)
+
+
+def parts_of(total, block):
+    return {"grid": [[0, 0, 0], list(total), list(block), [0, 0, 0]]}
+
+
+def test_levels_and_shards_grow_in_number_as_the_volume_grows():
+    measured, volume = (100, 100, 100), (1000, 1000, 1000)
+    # 50 shards of a file of meshes; a level with half the voxels along each axis; the whole
+    assert blocks_of(parts_of((50, 1, 1), (1, 1, 1)), volume, measured) == 50_000
+    assert blocks_of(parts_of((50, 50, 50), (25, 25, 25)), volume, measured) == 8000
+    assert blocks_of(parts_of(measured, (30, 30, 30)), volume, measured) == 34**3
+    assert blocks_of(parts_of((50, 1, 1), (1, 1, 1)), (101, 100, 100), measured) == 51
+    assert blocks_of(parts_of((50, 1, 1), (1, 1, 1)), None, measured) == 50
+
+
+def test_a_projection_takes_the_largest_grid_of_a_ledger_for_the_measured_volume(tmp_path):
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        for name, total, block in [("shards", (5, 1, 1), (1, 1, 1)), ("all", (8, 8, 8), (4, 4, 4))]:
+            grid = Grid(Box.of_shape(total), block)
+            run(BlockTask(name, "petavox.blocks.testing:nothing", grid), ledger=ledger, quiet=True)
+        made = project(ledger, load("laptop"), nodes=1, volume=(80, 80, 80))
+    assert {n: r["blocks"] for n, r in made["stages"].items()} == {"shards": 5000, "all": 8000}
+
+
+def test_a_huge_task_on_few_nodes_is_simulated_in_part(monkeypatch):
+    seen = []
+
+    def counted(blocks, *rest, **options):
+        seen.append(blocks)
+        return simulate(blocks, *rest, **options)
+
+    monkeypatch.setattr(projection, "simulate", counted)
+    monkeypatch.setattr(projection, "SIMULATED_BLOCKS", 2000)
+    laptop = load("laptop")
+    for nodes in (1, 3):
+        row = projection.project_task(1_000_003, [2.0], {}, laptop, nodes=nodes)
+        ideal = 1_000_003 * 2.0 / (nodes * laptop.workers_per_node) / 3600
+        assert row["wall_hours"] == pytest.approx(ideal, rel=0.02)
+    assert max(seen) <= 2000

@@ -15,10 +15,10 @@ from petavox.blocks.plan import interval
 from petavox.blocks.simulate import Machine, simulate
 from petavox.blocks.sites import Site
 from petavox.errors import BadInput
-from petavox.space import Zyx
+from petavox.space import Zyx, zyx
 
 SIMULATED_BLOCKS = 500_000
-"""More blocks are simulated on proportionally fewer nodes."""
+"""More blocks are simulated on proportionally fewer nodes, and at most so many."""
 
 
 def machine_of(site: Site, nodes: int) -> Machine:
@@ -35,10 +35,32 @@ def machine_of(site: Site, nodes: int) -> Machine:
     )
 
 
-def blocks_of(parts: dict[str, Any], volume: Zyx | None) -> int:
-    """Blocks of a task's grid on its own volume, or on one of another shape (voxels, zyx)."""
-    start, stop, block, _ = parts["grid"]
-    shape = volume or [b - a for a, b in zip(start, stop, strict=True)]
+def shape_of(parts: dict[str, Any]) -> Zyx:
+    """Shape of the box that a task's grid covers, in its own voxels, zyx."""
+    start, stop, _, _ = parts["grid"]
+    return zyx([b - a for a, b in zip(start, stop, strict=True)])
+
+
+def measured_shape(ledger: Ledger) -> Zyx | None:
+    """Shape of the volume that a ledger's blocks were measured on: its largest grid, zyx."""
+    known = [ledger.parts(task["name"]) for task in ledger.tasks()]
+    shapes = [shape_of(p) for p in known if p is not None and "grid" in p]
+    return max(shapes, key=math.prod, default=None)
+
+
+def blocks_of(parts: dict[str, Any], volume: Zyx | None, measured: Zyx | None = None) -> int:
+    """Blocks of a task's grid on its own volume, or on one of another shape (voxels, zyx).
+
+    measured: shape of the volume the blocks were measured on. The grid of a coarser level, or of
+    the shards of a file, covers something else: its blocks grow in number as the volume grows.
+    """
+    own, block = shape_of(parts), parts["grid"][2]
+    if volume is None or measured is None or own == measured:
+        return _count(volume or own, block)
+    return -(-_count(own, block) * math.prod(volume) // math.prod(measured))
+
+
+def _count(shape: Zyx, block: Sequence[int]) -> int:
     return math.prod(-(-n // b) for n, b in zip(shape, block, strict=True))
 
 
@@ -58,13 +80,14 @@ def project(
     one that was measured.  Raises BadInput if nothing was measured.
     """
     rows: dict[str, Any] = {}
+    measured_on = measured_shape(ledger)
     for task in ledger.tasks():
         name = task["name"]
         measured = ledger.seconds(name)
         parts = ledger.parts(name)
         if (tasks and name not in tasks) or not measured or parts is None or "grid" not in parts:
             continue
-        n = blocks_of(parts, volume)
+        n = blocks_of(parts, volume, measured_on)
         rows[name] = project_task(
             n, [s / speed for s in measured], ledger.costs(name), site, nodes=nodes, seed=seed
         )
@@ -93,17 +116,14 @@ def project_task(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Cost of one task: simulated schedule, interval of its work, bytes, files, rate of I/O."""
-    # as many blocks for each worker, so the tail and the losses keep their weight
+    # as many blocks for each worker, so the tail and the losses keep their weight; where there are
+    # too few nodes for that, each has so many blocks that its time is in proportion to them
     scale = max(1, -(-blocks // SIMULATED_BLOCKS))
-    scale = min(scale, nodes)
-    made = simulate(
-        max(1, blocks // scale),
-        seconds,
-        machine_of(site, max(1, nodes // scale)),
-        seed=seed,
-    )
+    few, some = max(1, nodes // scale), max(1, blocks // scale)
+    made = simulate(some, seconds, machine_of(site, few), seed=seed)
+    longer = (blocks / nodes) / (some / few)
     mean, low, high = interval(seconds, blocks, seed=seed)
-    wall = made.wall_s
+    wall = made.wall_s * longer
     moved = (costs.get("read_bytes", 0) + costs.get("write_bytes", 0)) * blocks
     return {
         "blocks": blocks,
@@ -117,8 +137,8 @@ def project_task(
         "wall_hours_95": [wall / 3600 * low / mean, wall / 3600 * high / mean],
         "node_hours": wall * nodes / 3600,
         "efficiency": made.efficiency,
-        "lost_blocks": made.lost_blocks * scale,
-        "rounds_of_jobs": made.jobs_rounds,
+        "lost_blocks": round(made.lost_blocks * blocks / some),
+        "rounds_of_jobs": math.ceil(made.jobs_rounds * longer),
         "memory_gib_per_worker": costs.get("memory_bytes", 0) / 2**30,
         "read_tib": costs.get("read_bytes", 0) * blocks / 2**40,
         "write_tib_at_most": costs.get("write_bytes", 0) * blocks / 2**40,

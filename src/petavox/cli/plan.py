@@ -58,11 +58,12 @@ def plan(
             return figures | {"cost": "no block was measured yet; run some, as with --subset"}
     with Ledger(find_ledger(place), readonly=True) as ledger:
         if scan:
+            measured = projection.measured_shape(ledger)
             for task in ledger.tasks():
                 parts, seconds = ledger.parts(task["name"]), ledger.seconds(task["name"])
-                if parts is None or not seconds:
+                if parts is None or "grid" not in parts or not seconds:
                     continue
-                n = projection.blocks_of(parts, volume)
+                n = projection.blocks_of(parts, volume, measured)
                 counts = [k for k in (1, 10, 100, 1000, 2048, 5000, 10_000) if k <= n]
                 rows = projection.efficiencies(n, [s / speed for s in seconds], where, counts)
                 figures[task["name"]] = {f"{r['nodes']} nodes": r for r in rows}
