@@ -5,11 +5,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from petavox import volume
-from petavox.blocks import Ledger, open_engine
+from petavox.blocks import Context, Ledger, open_engine
 from petavox.errors import AlreadyExists, BadInput
 from petavox.neuron import tables
-from petavox.space import Box
+from petavox.space import Box, Grid
+from petavox.stages import synapses_objects, synapses_partners
 from petavox.stages.synapses import SynapseSettings, find_synapses
+from petavox.stages.tables import part as rows_part
+from petavox.stages.tables import read as rows_read
+from petavox.stages.tables import write as rows_write
+from petavox.synapse import clefts
 from petavox.synapse.model import save_model
 from petavox.volume import state
 from petavox.volume.opening import create, finish
@@ -117,6 +122,31 @@ def test_processes_change_nothing(tissue, whole, tmp_path):
     with open_engine(workers=2, folder=tmp_path) as engine:
         find(folder, "two", block=(20, 32, 36), engine=engine)
     assert table(folder, "two").equals(table(folder, "whole"))
+
+
+def test_a_worker_that_lives_on_takes_the_components_of_its_own_run(tmp_path):
+    """As a worker of a live engine does, which nobody tells that the tables are others."""
+    one = np.ones((4, 8, 8), np.uint64)
+    write(tmp_path / "fragments.zarr", one, "labels", start=(0, 0, 0))
+    write(tmp_path / "clefts.zarr", one, "labels", start=(0, 0, 0))
+    block = next(iter(Grid(Box.of_shape(one.shape), (4, 8, 8))))
+    reads = {
+        "fragments": str(tmp_path / "fragments.zarr"), "clefts": str(tmp_path / "clefts.zarr"),
+        "whole": str(tmp_path),
+    }  # fmt: skip
+    writes = {"labels": str(tmp_path / "clefts.zarr"), "rows": str(tmp_path / "rows")}
+    for component in (5, 7):
+        final = {"fragment": [1], "component": [component]}
+        rows_write(tmp_path / "final.parquet", {n: np.array(v, "u8") for n, v in final.items()})
+        part = np.zeros(1, clefts.PARTS)
+        part["id"], part["voxels"] = component, 1
+        rows_write(tmp_path / "components.parquet", synapses_objects._columns(part))
+        settings = {"block": [4, 8, 8], "key": f"run {component}"}
+        context = Context(settings, reads, writes)
+        synapses_objects.objects_block(block, context)
+        assert np.unique(volume.open(tmp_path / "clefts.zarr").read()) == [component]
+        synapses_partners.partners_block(block, context)
+        assert rows_read(rows_part(tmp_path / "rows", 0))["id"].tolist() == [component]
 
 
 def test_another_segmentation_keeps_the_predictions(tissue, whole):

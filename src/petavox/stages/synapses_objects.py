@@ -148,7 +148,8 @@ class Objects(Stage):
 def objects_block(block: Block, context: Context) -> Counters:
     """Final labels of one block."""
     labels = volume.open(context.reads["fragments"]).read(block.write)
-    final = _final(str(Path(context.reads["whole"]) / FINAL))
+    key = context.parsed(ObjectSettings).key
+    final = _final(str(Path(context.reads["whole"]) / FINAL), key)
     out = volume.open(context.writes["labels"], writable=True, incomplete=True)
     renamed = clefts.relabelled(labels, final)
     out.write(block.write, renamed)
@@ -156,7 +157,11 @@ def objects_block(block: Block, context: Context) -> Counters:
 
 
 @functools.lru_cache(maxsize=2)
-def _final(path: str) -> np.ndarray:
+def _final(path: str, key: str) -> np.ndarray:
+    """Fragment and component, (n, 2) uint64.
+
+    key: of what they were made of: a worker that lives on must not answer for another run's.
+    """
     columns = tables.read(Path(path))
     return np.stack([columns["fragment"], columns["component"]], 1)
 
@@ -220,8 +225,6 @@ def _merge(split: Stage, linked: Stage, whole: Path, min_voxels: int, min_score:
     weak = found["id"][clefts.scores(found) < min_score]
     final[np.isin(final[:, 1], weak), 1] = 0
     found = found[~np.isin(found["id"], weak)]
-    _final.cache_clear()
-    components.cache_clear()
     tables.create(whole)
     tables.write(whole / COMPONENTS, _columns(found))
     tables.write(whole / FINAL, {"fragment": final[:, 0], "component": final[:, 1]})
@@ -230,8 +233,8 @@ def _merge(split: Stage, linked: Stage, whole: Path, min_voxels: int, min_score:
 
 
 @functools.lru_cache(maxsize=2)
-def components(whole: str) -> np.ndarray:
-    """PARTS of the components in the folder that the driver made."""
+def components(whole: str, key: str) -> np.ndarray:
+    """PARTS of the components in the folder that the driver made; key: as of `_final`."""
     return _parts(tables.read(Path(whole) / COMPONENTS))
 
 

@@ -81,7 +81,7 @@ def _require_fitting(cleft: volume.Volume, labels: volume.Volume) -> None:
 def partners_block(block: Block, context: Context) -> Counters:
     """Partners of the clefts that begin in one block."""
     settings = context.parsed(AssignSettings)
-    whole = components(context.reads["whole"])
+    whole = components(context.reads["whole"], settings.key)
     first = _first_voxel(whole["id"], block.total)
     mine = whole[((first >= block.write.start) & (first < block.write.stop)).all(1)]
     size = volume.open(context.reads["clefts"]).voxel_size
