@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -50,6 +52,16 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
         _, low, high = interval(sample, 500, seed=k, draws=400)
         hits += low <= truth <= high
     assert 85 <= hits <= 100
+
+
+def test_the_interval_of_many_measured_blocks_takes_little_memory_and_is_the_same():
+    sample = np.random.default_rng(5).exponential(10, 20_000)
+    tracemalloc.start()
+    many = interval(sample, 500)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 << 20
+    assert many == pytest.approx(interval(sample[:4999], 500), rel=0.05)
 
 
 @pytest.mark.parametrize(
