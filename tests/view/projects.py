@@ -8,14 +8,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import h5py
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tifffile
 
 from petavox.project.records import StepState, stamp, write
 from petavox.stages import mesh
 from petavox.volume import state
 
-from .conftest import ID, made
+from .conftest import ID, SIZE, made, voxels
 
 # a cleft on the lower y face of the object (see conftest), nm
 CLEFT = (40.0, -100.0, 280.0)
@@ -71,6 +73,21 @@ def project(folder: Path, *, meshed: bool = True) -> Path:
         ),
         folder / "synapses" / "synapses.parquet",
     )
+    return folder
+
+
+def unsized(folder: Path) -> Path:
+    """A project that begins from sections and a mask in files that do not say their voxel size."""
+    folder.mkdir()
+    (folder / "petavox.yaml").write_text(
+        f"name: by hand\nvoxel_size: {list(SIZE)}\ninput: {{image: sections, mask: mask.h5/m}}\n"
+    )
+    image, labels = voxels()
+    (folder / "sections").mkdir()
+    for z, plane in enumerate(image):
+        tifffile.imwrite(folder / "sections" / f"{z}.tif", plane)
+    with h5py.File(folder / "mask.h5", "w") as f:
+        f["m"] = (labels > 0).astype("uint8")
     return folder
 
 

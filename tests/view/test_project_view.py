@@ -19,7 +19,7 @@ from petavox.view import project as view
 from petavox.view.server import Server, client_licence
 
 from . import projects
-from .conftest import ID
+from .conftest import ID, SIZE
 
 WINDOW = (400, 400)
 
@@ -76,6 +76,15 @@ def test_what_is_not_finished_is_left_out(tmp_path):
     (folder / "image.zarr" / "zarr.json").unlink()
     with pytest.raises(BadInput, match="nothing to view yet"):
         view.volumes(load(folder))
+
+
+def test_files_that_do_not_say_their_voxel_size_have_that_of_the_project(tmp_path):
+    shown = view.volumes(load(projects.unsized(tmp_path / "p")))
+    assert [s.name for s in shown] == ["image", "mask m"]
+    assert {tuple(s.volume.voxel_size) for s in shown} == {SIZE}
+    host = Kept()
+    first = volumes.scene(shown, host).state()["layers"][0]["source"]
+    assert first[0]["url"].startswith("precomputed://")  # cut into chunks: the files have no size
 
 
 def red(picture):

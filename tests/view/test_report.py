@@ -170,6 +170,14 @@ def test_a_project_that_was_not_begun_has_a_report(tmp_path):
     assert "nowhere.zarr" in page.words
 
 
+def test_an_image_that_does_not_say_its_voxel_size_is_shown_at_that_of_the_project(tmp_path):
+    text, _, trouble = report.build(load(projects.unsized(tmp_path / "p")))
+    assert trouble == []
+    page = Page(text)
+    assert page.images
+    assert "40 x 10 x 10" in page.words.replace("×", "x")
+
+
 def test_a_damaged_file_costs_its_own_part_only(tmp_path):
     place = projects.project(tmp_path / "p")
     (place / "meshes" / "meshes.parquet").write_text("no table")

@@ -52,14 +52,15 @@ def volumes(project: Project, selected: Sequence[int] = ()) -> list[Shown]:
             f"project {project.folder} has nothing to view yet: no image, no sections; start it "
             "by `petavox run`."
         )
-    out = [Shown(image, False, name="image")]
+    out = [Shown(image, False, _sized(project, image), name="image")]
     for path in _masks(project):
-        mask = _open(str(path))
+        mask = _open(project, str(path))
         if mask is not None and mask.dtype.kind == "u":
-            out.append(Shown(mask, True, name=f"mask {path.stem}", visible=False))
+            given, name = _sized(project, mask), f"mask {path.stem}"
+            out.append(Shown(mask, True, given, name=name, visible=False))
     objects, neurons = _opened(project, "objects"), _opened(project, "neurons")
     truth = project.settings.truth.labels
-    if truth is not None and (known := _open(project.path(truth))) is not None:
+    if truth is not None and (known := _open(project, project.path(truth))) is not None:
         out.append(Shown(known, True, name="truth", visible=False))
     for name, volume in (("objects", objects), ("neurons", neurons)):
         if volume is not None:
@@ -137,14 +138,37 @@ def _opened(project: Project, thing: str) -> pv.Volume | None:
     if path is None:
         return None
     inner = Path(path) / "sections"
-    return _open(str(inner) if thing == "sections" and inner.is_dir() else path)
+    return _open(project, str(inner) if thing == "sections" and inner.is_dir() else path)
 
 
-def _open(path: str) -> pv.Volume | None:
+def given_size(project: Project, path: str) -> VoxelSize | None:
+    """The voxel size to open a path with: the project's, for the volumes that it begins from.
+
+    What petavox made knows its own, which may be another, as that of damage does.
+    """
+    size, said = project.settings.voxel_size, project.settings.input
+    given = [p for p in (said.image, said.sections, said.mask) if p is not None]
+    if size is None or path not in map(project.path, given):
+        return None
+    return VoxelSize.of(size)
+
+
+def _sized(project: Project, volume: pv.Volume) -> bool:
+    """Does the project give a voxel size that the volume's own files do not say?"""
+    if given_size(project, volume.path) is None:
+        return False
+    try:
+        pv.open(volume.path)
+    except BadInput:
+        return True
+    return False
+
+
+def _open(project: Project, path: str) -> pv.Volume | None:
     """A volume if it is there and finished."""
     try:
         state.require_complete(path)
-        return pv.open(path)
+        return pv.open(path, voxel_size=given_size(project, path))
     except (BadInput, NotComplete) as e:
         log.warning("left out of the view: %s", e)
         return None

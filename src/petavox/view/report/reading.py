@@ -19,6 +19,7 @@ import numpy as np
 import petavox as pv
 from petavox.errors import PetavoxError
 from petavox.project import STEPS, Project, StepState
+from petavox.view.project import given_size
 from petavox.view.report.parts import Fact, Source
 from petavox.volume import Volume, state
 
@@ -159,7 +160,7 @@ class Results:
         if key not in self._volumes:
             try:
                 state.require_complete(key)
-                self._volumes[key] = pv.open(key)
+                self._volumes[key] = pv.open(key, voxel_size=given_size(self.project, key))
             except PetavoxError as e:
                 self.trouble.append(str(e))
                 self._volumes[key] = None

@@ -167,7 +167,8 @@ def _level(volume: Volume, wanted: Field) -> Volume:
     best = max(fit, key=lambda s: math.prod(tuple(s)), default=volume.voxel_size)
     if best == volume.voxel_size:
         return volume
-    return pv.open(volume.path, resolution=best)
+    # the finest level's size is in the file, or was given to open it
+    return pv.open(volume.path, voxel_size=volume.levels[0].voxel_size, resolution=best)
 
 
 def bounds(image: np.ndarray) -> tuple[float, float]:
