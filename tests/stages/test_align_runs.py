@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from petavox.blocks.task import Context
+from petavox.space import Box, Grid
 from petavox.stages import align, align_blocks
 from petavox.stages.align import AlignStageSettings
 from tests.stages.align_tissue import saved, tissue
@@ -67,3 +72,68 @@ def test_damage_that_was_found_with_other_settings_is_found_anew(tmp_path, monke
     stopped(monkeypatch, path, tmp_path / "out", none)
     align.run(path, tmp_path / "out", ONE)
     assert ("1", "dust", 40) in near(tmp_path / "out")
+
+
+def slabs_done(monkeypatch, stop_after, path, out, settings, **more):
+    """Run align; the (round, slab) that were matched. With stop_after, stop at that one."""
+    done, real = [], align_blocks.match_slab
+
+    def counted(block, context):
+        if len(done) == stop_after:
+            raise KeyboardInterrupt
+        done.append((Path(context.reads["round"]).name, block.number))
+        return real(block, context)
+
+    with monkeypatch.context() as m:
+        m.setattr(align_blocks, "match_slab", counted)
+        if stop_after is None:
+            align.run(path, out, settings, **more)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                align.run(path, out, settings, **more)
+    align_blocks.forget()
+    return done
+
+
+def test_other_threads_memory_and_device_do_again_nothing_that_was_matched(tmp_path, monkeypatch):
+    path = saved(tmp_path / "image.zarr", tissue())
+    one = AlignStageSettings(threads=1, slab=1, find_damage=False)
+    first = slabs_done(monkeypatch, 4, path, tmp_path / "out", one)
+    other = one.model_copy(update={"threads": 2, "memory_mb": 500, "device": "cpu:0"})
+    again = slabs_done(monkeypatch, None, path, tmp_path / "out", other)
+    assert len(first) == 4
+    assert not set(first) & set(again)
+
+
+def test_what_was_matched_with_another_mask_at_the_same_place_is_done_again(tmp_path, monkeypatch):
+    path = saved(tmp_path / "image.zarr", tissue())
+    mask = saved(tmp_path / "mask.zarr", np.ones((3, 200, 200), np.uint8))
+    one = AlignStageSettings(threads=1, slab=1)
+    first = slabs_done(monkeypatch, 4, path, tmp_path / "out", one, matches=mask)
+    shutil.rmtree(mask)
+    half = np.ones((3, 200, 200), np.uint8)
+    half[:, :60] = 0
+    saved(mask, half)
+    again = slabs_done(monkeypatch, None, path, tmp_path / "out", one, matches=mask)
+    assert set(first) <= set(again)
+
+
+@pytest.mark.parametrize(("pinned", "used"), [("cpu", "cuda"), ("xpu", "xpu")])
+def test_matching_runs_on_the_device_asked_for_unless_the_worker_has_its_own(
+    tmp_path, monkeypatch, pinned, used
+):
+    seen = []
+
+    def matched(source, of, own, *, device, run):
+        seen.append(device)
+        return []
+
+    monkeypatch.setattr(align_blocks.matching, "matched", matched)
+    path = saved(tmp_path / "image.zarr", tissue(2, 64))
+    place = align_blocks.Place(volume=str(path), content="", run=str(tmp_path), device="cuda")
+    (tmp_path / "place.json").write_text(place.model_dump_json())
+    monkeypatch.setattr(align_blocks, "read_round", lambda _: SimpleNamespace(group=(0, 1)))
+    reads = {"round": str(tmp_path / "one.npz"), "place": str(tmp_path / "place.json")}
+    context = Context({}, reads, {"matches": str(tmp_path / "matches")}, device=pinned)
+    align_blocks.match_slab(next(iter(Grid(Box((0, 0, 0), (2, 1, 1)), (2, 1, 1)))), context)
+    assert seen == [used]

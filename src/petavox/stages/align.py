@@ -37,6 +37,7 @@ from petavox.blocks.content import content_digest
 from petavox.blocks.plan import memory_available
 from petavox.errors import BadInput, WorkFailed
 from petavox.progress import Progress
+from petavox.provenance import digest
 from petavox.settings import Settings
 from petavox.stages.align_blocks import BlockMatcher, Place, forget
 from petavox.stages.align_report import write_report
@@ -112,12 +113,13 @@ def run(
     source_path = image_path(sections)
     where = Place(
         volume=_absolute(source_path),
-        content=content_digest(source_path),
+        content=_content(source_path, matches),
         mask=None if matches is None else _absolute(matches),
         damage=settings.damage if settings.find_damage and matches is None else None,
         run=str(work.absolute()),
         memory_mb=settings.memory_mb,
         threads=settings.threads,
+        device=settings.device,
     )
     source = where.open()
     order = list(range(volume.box.start[0], volume.box.stop[0]))
@@ -211,6 +213,12 @@ def _require_memory(volume: Volume, settings: AlignSettings) -> None:
             f"{free / 2**30:.1f} GiB are free: choose a smaller match.window (it takes memory in "
             "proportion), or a larger match.spacing_px (by its cube)."
         )
+
+
+def _content(sections: str | Path, matches: str | Path | None) -> str:
+    """Digest of what the sections and the match mask hold."""
+    own = content_digest(sections)
+    return own if matches is None else digest(own, content_digest(matches))
 
 
 def _absolute(path: str | Path) -> str:

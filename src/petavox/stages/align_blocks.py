@@ -7,6 +7,7 @@ the round's digests: a run that was stopped does again only what was not finishe
 settings or of an earlier result does again what follows from it.
 
     RUN/ledger.db            which slabs are done
+    RUN/place.json           where the sections are, and how to work on them
     RUN/rounds/NAME.npz      what a round starts from
     RUN/matches/NAME/        matches, one npz per slab
     RUN/damage/DIGEST/       masks of sections (section_damage.py), by what decides them
@@ -60,10 +61,11 @@ DAMAGE_CODE = tuple(
 
 
 class Place(Settings):
-    """Where sections come from, for any process.
+    """Where sections come from, for any process, and how it works on them.
 
-    content: digest of the volume, so that another one at the same path is not taken for it.
-    damage: None where a mask is given or none is wanted.  memory_mb, threads: of one process.
+    content: digest of what the volume and the mask hold, so that others at the same paths are not
+    taken for them.  damage: None where a mask is given or none is wanted.
+    memory_mb, threads: of one process.  device: of a worker that is not pinned to one.
     """
 
     volume: str
@@ -73,6 +75,12 @@ class Place(Settings):
     run: str
     memory_mb: int = 1024
     threads: int = 1
+    device: str = "cpu"
+
+    def key(self) -> str:
+        """Digest of what decides the matches: not where things lie, nor who works on them."""
+        told = None if self.damage is None else self.damage.model_dump(mode="json")
+        return provenance.digest(self.content, told, self.open().halved)
 
     def open(self) -> Sections:
         """The sections; the same object for the same place in one process."""
@@ -121,6 +129,8 @@ class BlockMatcher:
         run = Path(self.place.run)
         kept = run / "rounds" / f"{of.name}.npz"
         text = write_round(kept, of)
+        place = run / "place.json"
+        provenance.write_atomically(place, self.place.model_dump_json())
         side = of.size * (of.size // 2 + 1) * 8 * (1 + of.textured)
         # what the source keeps, the spectra of about eight sections, the libraries
         memory = (self.place.memory_mb << 20) + 8 * of.batch * side + 400_000_000
@@ -128,10 +138,9 @@ class BlockMatcher:
             f"align-{of.name}",
             "petavox.stages.align_blocks:match_slab",
             Grid(Box((0, 0, 0), (len(of.group), 1, 1)), (self.slab, 1, 1)),
-            settings={"place": self.place.model_dump(mode="json")},
-            reads={"round": str(kept), "sections": self.place.volume},
+            reads={"round": str(kept), "place": str(place)},
             writes={"matches": str(run / "matches" / of.name)},
-            inputs={"round": provenance.digest(text), "sections": self.place.content},
+            inputs={"round": provenance.digest(text), "place": self.place.key()},
             code=CODE,
             costs=Costs(memory_bytes=memory),
         )
@@ -142,19 +151,15 @@ class BlockMatcher:
         return out
 
 
-class SlabSettings(Settings):
-    """Settings of the block function."""
-
-    place: Place
-
-
 def match_slab(block: Block, context: Context) -> Counters:
     """Match the sections of a slab with their earlier partners; writes one npz."""
-    place = context.parsed(SlabSettings).place
+    place = Place.model_validate_json(Path(context.reads["place"]).read_text())
+    # a worker that is pinned to a device says so; the rest is not told, and says cpu
+    device = place.device if context.device == "cpu" else context.device
     of = read_round(Path(context.reads["round"]))
     own = of.group[block.write.start[0] : block.write.stop[0]]
     with one_torch_thread(), ThreadPoolExecutor(place.threads) as pool:
-        found = matching.matched(place.open(), of, own, device=context.device, run=pool.map)
+        found = matching.matched(place.open(), of, own, device=device, run=pool.map)
     write_matches(_file(context.writes["matches"], block), found)
     return {"pairs": len(found), "matches": sum(len(m.p) for m in found)}
 

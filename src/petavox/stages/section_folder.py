@@ -47,6 +47,7 @@ class Sections:
 
     matches: a volume of the same box, true where matches may lie; None for everywhere.
     damage: what finds damage, which is not matched.  memory_mb: bound on what is kept.
+    halved: coarse levels are made from one of half the size, which rounds in between.
     Threads may ask for different sections at once.
     """
 
@@ -60,6 +61,9 @@ class Sections:
     ) -> None:
         self.volume, self.matches, self.most = volume, matches, memory_mb << 20
         self.damage = damage
+        # half the size is made once, and coarser levels from it, if two dozen of these fit; always
+        # or never, so that what is in memory does not change the result
+        self.halved = (volume.shape[1] // 2) * (volume.shape[2] // 2) * 48 < self.most
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._bytes = 0
@@ -115,9 +119,7 @@ class Sections:
         small = (-(-h // factor), -(-w // factor))
         image = np.zeros(small, self.volume.dtype)
         valid = np.zeros(small, bool)
-        # half the size is made once, and coarser levels from it, if two dozen of these fit; always
-        # or never, so that what is in memory does not change the result
-        if factor > 2 and factor % 2 == 0 and (h // 2) * (w // 2) * 48 < self.most:
+        if factor > 2 and factor % 2 == 0 and self.halved:
             half, ok = self.level(k, 2)
             mean, seen = warp.average_down(half, ok, factor // 2)
             return np.rint(mean).astype(self.volume.dtype), seen
