@@ -41,6 +41,7 @@ from petavox.provenance import digest
 from petavox.settings import Settings
 from petavox.stages.align_blocks import BlockMatcher, Place, forget
 from petavox.stages.align_report import write_report
+from petavox.stages.room import require_apart, require_room
 from petavox.stages.section_damage import SectionDamage
 from petavox.stages.section_folder import Sections, image_path, volume_of
 from petavox.stages.threads import one_torch_thread
@@ -94,6 +95,10 @@ def run(
     others are in `out`.
     """
     started = time.monotonic()
+    place = Path(out)
+    work = place.with_name(place.name + ".run")
+    require_apart(place, (sections, fixed, matches, landmarks))
+    require_room(place, overwrite=overwrite, going_on=work.exists())
     volume = volume_of(sections)
     pixel = volume.voxel_size.x
     if abs(volume.voxel_size.y - pixel) > 1e-6 * pixel:
@@ -106,10 +111,6 @@ def run(
     _require_memory(volume, settings.match)
     held = {} if fixed is None else read_fields(fixed, pixel)
     marks = [] if landmarks is None else read_landmarks(landmarks, pixel)
-    place = Path(out)
-    work = place.with_name(place.name + ".run")
-    if not work.exists():
-        opening.make_room(place, overwrite=overwrite)
     source_path = image_path(sections)
     where = Place(
         volume=_absolute(source_path),
@@ -150,7 +151,7 @@ def run(
         seconds = {"align": time.monotonic() - started}
         patches = _patches(source, result, settings, pool)
     seconds["report"] = time.monotonic() - started - seconds["align"]
-    opening.make_room(place, overwrite=True)
+    opening.make_room(place, overwrite=True)  # only now: until here an old result is kept
     place.mkdir(parents=True)
     state.begin(place, stage="align")
     frames.save(

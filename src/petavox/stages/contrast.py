@@ -31,7 +31,8 @@ from petavox.settings import BoxSetting, NmSetting, Settings
 from petavox.space import Box, Grid
 from petavox.stages.pieces import Pieces, key_of
 from petavox.stages.qc import image_of
-from petavox.volume import Kind, Volume, opening, places
+from petavox.stages.room import require_apart
+from petavox.volume import Kind, Volume, opening
 
 log = logging.getLogger("petavox")
 
@@ -73,8 +74,7 @@ def run(
     s = settings
     if s.low >= s.high:
         raise BadInput(f"low is {s.low:g} and high {s.high:g}: low must be the smaller.")
-    if places.named(path) == places.named(out):
-        raise BadInput(f"{out} would overwrite what is read; choose another name.")
+    require_apart(out, [path])
     source, total = image_of(path, s.box, s.voxel_size)
     depth = _depth(source, total, s)
     pieces = Pieces(out, key_of(s, [content_digest(path), str(total)], CODE))

@@ -48,6 +48,7 @@ from petavox.errors import BadInput, WorkFailed
 from petavox.settings import BoxSetting, NmSetting, Settings
 from petavox.space import Block, Box, Grid, VoxelSize
 from petavox.stages import qc_pairs
+from petavox.stages.room import require_apart
 from petavox.stages.section_reading import piece_for, strips, voxel_bytes
 from petavox.stages.stage import Stage, run_stage
 from petavox.volume import Kind, Volume, opening, state
@@ -163,6 +164,7 @@ def run(
     sections could not be read; what was finished is kept.
     """
     began = time.monotonic()
+    require_apart(out, [path])
     stage = Qc(settings, reads={"image": path}, writes={"out": out})
     stage.grid()
     with _own_ledger(out, ledger, overwrite) as known:

@@ -29,6 +29,7 @@ from petavox.settings import BoxSetting, Settings, ZyxSetting
 from petavox.space import Block, Box, Grid
 from petavox.stages.align import read_fields
 from petavox.stages.pieces import Pieces, key_of
+from petavox.stages.room import require_apart
 from petavox.stages.section_folder import image_path, volume_of
 from petavox.stages.threads import one_torch_thread
 from petavox.volume import opening, pyramid
@@ -76,6 +77,7 @@ def run(
     render_mask: volume of the sections' shape; pixels where it is 0 are not shown.
     """
     started = time.monotonic()
+    require_apart(out, (sections, aligned, render_mask))
     source = volume_of(sections)
     pixel = source.voxel_size.x
     mask = None if render_mask is None else opening.open(render_mask)
