@@ -221,6 +221,14 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
 
 def test_a_ledger_is_not_kept_in_a_folder_that_was_meant_to_be_a_url(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadInput, match="s3://bucket/out.run/ledger.db: only a file path"):
+    with pytest.raises(BadInput, match=r"s3://bucket/out\.run/ledger\.db: only a file path"):
         Ledger(Path("s3://bucket/out.run") / "ledger.db")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%20b", "a b"])
+def test_a_ledger_in_a_folder_of_any_name_can_be_looked_at(tmp_path, name):
+    with Ledger(tmp_path / name / "ledger.db") as ledger:
+        run(pattern(), ledger=ledger, quiet=True)
+    with Ledger(tmp_path / name / "ledger.db", readonly=True) as seen:
+        assert seen.tasks()[0]["done"] == 10

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 from petavox.errors import BadInput, WorkFailed
 
@@ -70,7 +71,7 @@ class Ledger:
         if readonly:
             if not self.path.is_file():
                 raise BadInput(f"there is no ledger at {path}: nothing was run here yet.")
-            self._db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=10)
+            self._db = sqlite3.connect(f"file:{quote(str(self.path))}?mode=ro", uri=True, timeout=10)
         else:
             from petavox.volume import places  # of no use to who only reads
 
