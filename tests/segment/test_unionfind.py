@@ -109,3 +109,14 @@ def test_close_removes_the_files(tmp_path):
     union.add(*arrays([(1, 2)]))
     union.close()
     assert not (tmp_path / "u").exists()
+
+
+def test_ids_of_all_64_bits_are_found(tmp_path):
+    large = 2**63 + 7
+    union = PartitionedUnion(tmp_path / "u")
+    union.add(np.array([5, 9, large], np.uint64), np.array([large, large, 2**64 - 1], np.uint64))
+    union.solve()
+    asked = np.array([5, 9, large, 2**64 - 1, 2**63], np.uint64)
+    assert union.find(asked).tolist() == [5, 5, 5, 5, 2**63]
+    found = [(ids.tolist(), roots.tolist()) for ids, roots in union.lookups()]
+    assert found == [([9], [5]), ([large], [5]), ([2**64 - 1], [5])]

@@ -106,7 +106,7 @@ class PartitionedUnion:
         self.links += len(a)
 
     def _append(self, level: int, a: np.ndarray, b: np.ndarray) -> None:
-        part = a >> np.uint64(self._shift(level))
+        part = self._part(a, level)
         order = np.argsort(part, kind="stable")
         part, pairs = part[order], np.stack([a, b], 1)[order]
         names, starts = np.unique(part, return_index=True)
@@ -117,7 +117,13 @@ class PartitionedUnion:
             self._counts[key] = self._counts.get(key, 0) + int(stop - start)
 
     def _shift(self, level: int) -> int:
-        return min(self.span_bits + level * FAN_BITS, 63)
+        return min(self.span_bits + level * FAN_BITS, 64)
+
+    def _part(self, ids: np.ndarray, level: int) -> np.ndarray:
+        """The range of a level that holds each id."""
+        shift = self._shift(level)
+        # all ids are in one range then; NumPy shifts 64 bits by 64 to anything
+        return np.zeros_like(ids) if shift == 64 else ids >> np.uint64(shift)
 
     def _file(self, level: int, part: int, what: str) -> Path:
         return self.folder / f"{what}-{level}-{part}.u64"
@@ -146,7 +152,7 @@ class PartitionedUnion:
 
     def _followed(self, ids: np.ndarray, level: int) -> np.ndarray:
         """Ids after the merges of one level."""
-        part = ids >> np.uint64(self._shift(level))
+        part = self._part(ids, level)
         out = ids
         for name in distinct(part):
             keys, values = self._lookup(level, int(name))
