@@ -45,6 +45,19 @@ def test_ids_beyond_what_doubles_hold_are_told_apart():
     assert cut([(big, big + 1, 2.0)], [big], [big + 1]) == [True]
 
 
+def test_more_strong_paths_than_one_capacity_holds_are_all_cut():
+    middle = np.arange(10, 1110)
+    rows = [(1, m, 1000.0) for m in middle] + [(m, 5000, 999.0) for m in middle]
+    assert cut(rows, [1], [5000]) == [False] * 1100 + [True] * 1100
+
+
+def test_many_strong_edges_of_a_side_to_one_object_count_together():
+    """The 1500 edges to 2000 are stronger than the one behind it."""
+    side = list(range(1, 1501))
+    rows = [(i, 2000, 1000.0) for i in side] + [(2000, 3000, 1000.0)]
+    assert cut(rows, side, [3000]) == [False] * 1500 + [True]
+
+
 def test_splits_that_mean_nothing_are_refused():
     with pytest.raises(BadInput, match="different objects already"):
         cut([(1, 2, 2.0), (8, 9, 0.1)], [1], [9])

@@ -20,7 +20,7 @@ from petavox.segment.agglomeration import final_of
 
 _UNIT = 1000  # capacities are whole numbers; odds are told apart to a thousandth
 _MOST = 1000 * _UNIT  # of one edge: evidence beyond odds of 1000 : 1 is no stronger
-_FIXED = 2**30  # of what must stay together with a side
+_LIMIT = 2**30 - 1  # of edges between two nodes: twice as much must fit into 32 bits
 
 
 def min_cut(
@@ -34,7 +34,8 @@ def min_cut(
 
     a, b: (n,) uint64, the edges of the graph.  strength: (n,), odds; the cut has the smallest sum
     (of equal ones, the one nearest to `these`).
-    Raises BadInput if the two share an id, or are apart already.
+    What must stay on a side is one node of the graph that is cut, so that no capacity stands for
+    it. Raises BadInput if the two share an id, or are apart already.
     """
     these, those = sorted(set(map(int, these))), sorted(set(map(int, those)))
     both = set(these) & set(those)
@@ -50,21 +51,33 @@ def min_cut(
     count = int(mine.sum())
     at_a, at_b = place[:count], place[count : 2 * count]
     side = place[2 * count :]
-    source, sink = len(ids), len(ids) + 1
-    capacity = np.clip(np.round(strength[mine] * _UNIT), 1, _MOST).astype(np.int64)
-    n_these, n_those = len(these), len(those)
-    rows = np.concatenate([at_a, at_b, np.full(n_these, source), side[n_these:]])
-    columns = np.concatenate([at_b, at_a, side[:n_these], np.full(n_those, sink)])
-    values = np.concatenate([capacity, capacity, np.full(n_these + n_those, _FIXED)])
-    shape = (len(ids) + 2,) * 2
-    graph = coo_array((np.minimum(values, _FIXED), (rows, columns)), shape=shape).tocsr()
-    graph.sum_duplicates()
-    graph.data = np.minimum(graph.data, _FIXED).astype(np.int32)
+    source, sink = int(side[0]), int(side[-1])
+    node = np.arange(len(ids))
+    node[side[: len(these)]], node[side[len(these) :]] = source, sink
+    at_a, at_b = node[at_a], node[at_b]
+    graph = _capacities(at_a, at_b, strength[mine], len(ids))
     flow = maximum_flow(graph, source, sink)
     reached = _reached((graph - flow.flow).tocsr(), source)
+    if reached[sink]:
+        raise BadInput(f"no set of pairs parts {these} from {those}; split them in two steps.")
     out = np.zeros(len(a), bool)
     out[np.flatnonzero(mine)] = reached[at_a] != reached[at_b]
     return out
+
+
+def _capacities(a: np.ndarray, b: np.ndarray, strength: np.ndarray, nodes: int) -> coo_array:
+    """The graph of maximum_flow, both ways; edges within one node are left out."""
+    between = a != b
+    a, b = a[between], b[between]
+    values = np.clip(np.round(strength[between] * _UNIT), 1, _MOST).astype(np.int64)
+    both = (np.concatenate([values, values]), (np.concatenate([a, b]), np.concatenate([b, a])))
+    graph = coo_array(both, shape=(nodes, nodes)).tocsr()
+    graph.sum_duplicates()
+    if (most := int(graph.data.max(initial=0))) > _LIMIT:
+        # rounding down keeps the order of sums, to the parts that 32 bits tell apart
+        graph.data = np.maximum(graph.data * _LIMIT // most, 1)
+    graph.data = graph.data.astype(np.int32)
+    return graph
 
 
 def _reached(rest: coo_array, source: int) -> np.ndarray:
