@@ -167,3 +167,25 @@ def test_blocks_with_their_reach_find_what_the_whole_volume_has(labels, size, mo
     table = joined(parts)
     for name in ("a", "b", "faces", "touching", "distance", "width", "tied"):
         assert np.array_equal(getattr(table, name), getattr(whole, name)), name
+
+
+@pytest.mark.parametrize("size", [(100.0, 8.0, 8.0), (40.0, 40.0, 40.0)])
+@pytest.mark.parametrize("most", [0, 150])
+def test_grey_values_of_blocks_equal_those_of_the_whole(rng, size, most):
+    labels = np.ones((9, 4, 4), np.uint64)
+    labels[4:] = 2
+    image = rng.integers(0, 255, labels.shape).astype(np.uint8)
+    context, parts = reach(most, size), []
+    for z in range(0, 9, 4):
+        first = max(z - context[0], 0)
+        read, own = slice(first, z + 4 + context[0]), (slice(z - first, z + 4 - first),)
+        parts.append(
+            contacts(
+                labels[read], max_distance=most, voxel_size=size, image=image[read],
+                start=(first, 0, 0), own=(*own, slice(0, 4), slice(0, 4)),
+            )
+        )  # fmt: skip
+    whole = contacts(labels, max_distance=most, voxel_size=size, image=image)
+    table = joined(parts)
+    for name in ("gray", "touching_gray", "bright"):
+        assert getattr(table, name) == pytest.approx(getattr(whole, name)), name

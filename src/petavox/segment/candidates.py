@@ -81,9 +81,10 @@ def no_contacts() -> Contacts:
 
 def reach(max_distance: float, voxel_size: Sequence[float]) -> Zyx:
     """Voxels of context, zyx, that the contacts within a distance (nm) depend on."""
-    # what decides the width grew too; one more: a face has a voxel on its far side
+    # what decides the width grew too; one more: a face has a voxel on its far side, whose grey
+    # value is the mean of its neighbours
     far = [math.floor(max_distance / 2 / v + 1e-9) + math.floor(MAX_WIDTH / v) for v in voxel_size]
-    return zyx([n + 1 for n in far])
+    return zyx([max(n + 1, 2) for n in far])
 
 
 def grown(
