@@ -74,7 +74,16 @@ def train(
 
         if site is None:
             raise BadInput("--write-job needs --site: slurm, polaris, aurora, or a YAML file.")
-        text = job_script(site, nodes, settings=settings, out=out, init=init)
+        options = {
+            "device": device,
+            "threads": threads,
+            "steps": steps,
+            "minutes": minutes,
+            "precision": precision,
+            "tiles-per-device": tiles_per_device,
+            "resume": resume,
+        }
+        text = job_script(site, nodes, settings=settings, out=out, init=init, options=options)
         write_atomically(write_job, text)
         return {"job": str(write_job), "site": site, "nodes": nodes}
     return stage.train(read, out, base=settings.parent, init=init, resume=resume)

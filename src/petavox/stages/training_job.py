@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from petavox.blocks.sites import Site, clock, load
 from petavox.errors import BadInput
@@ -30,9 +32,12 @@ def job_script(
     settings: Path,
     out: Path,
     init: Path | None = None,
+    options: Mapping[str, str | int | float | bool | None] | None = None,
 ) -> str:
     """The text of a job script that runs `petavox train` on `nodes` nodes of a site.
 
+    options: further options of the command by name; they win over the site's. None and False are
+    not written, True is a flag.
     Raises BadInput for a site without Slurm or PBS.
     """
     site = load(site_name)
@@ -46,12 +51,10 @@ def job_script(
     kind = site.accelerators.kind
     ranks = site.accelerators.per_node if kind != "none" else 1
     device = {"none": "cpu", "rocm": "cuda"}.get(kind, kind)
-    command = [
-        site.python or sys.executable, "-m", "petavox", "train", str(settings), "--out", str(out),
-        "--device", device, "--tiles-per-device", str(tiles_per_device(site)),
-    ]  # fmt: skip
-    if init is not None:
-        command += ["--init", str(init)]
+    command = [site.python or sys.executable, "-m", "petavox", "train", str(settings)]
+    of_site = {"out": str(out), "device": device, "tiles-per-device": tiles_per_device(site)}
+    given = {k: v for k, v in (options or {}).items() if v is not None and v is not False}
+    command += _words({**of_site, "init": init, **given})
     exports = "\n".join(f"export {k}={shlex.quote(v)}" for k, v in site.environment.items())
     template = (TEMPLATES / f"{site.scheduler}.sh").read_text()
     values = {
@@ -71,6 +74,15 @@ def job_script(
     for name, value in values.items():
         template = template.replace(f"{{{name}}}", str(value))
     return template
+
+
+def _words(options: Mapping[str, Any]) -> list[str]:
+    """Options as words of a command line."""
+    words: list[str] = []
+    for name, value in options.items():
+        if value is not None:
+            words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return words
 
 
 def _lines(site: Site, ranks: int) -> list[str]:
