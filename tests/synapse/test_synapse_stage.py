@@ -120,8 +120,8 @@ def test_blocks_equal_the_whole(tissue, whole, block):
 def test_processes_change_nothing(tissue, whole, tmp_path):
     folder, *_ = tissue
     with open_engine(workers=2, folder=tmp_path) as engine:
-        find(folder, "two", block=(20, 32, 36), engine=engine)
-    assert table(folder, "two").equals(table(folder, "whole"))
+        find(folder, "processes", block=(20, 32, 36), engine=engine)
+    assert table(folder, "processes").equals(table(folder, "whole"))
 
 
 def test_a_worker_that_lives_on_takes_the_components_of_its_own_run(tmp_path):
@@ -202,6 +202,50 @@ def test_what_is_there_is_not_replaced(tissue):
     (folder / "mine" / "notes.txt").write_text("keep")
     with pytest.raises(AlreadyExists, match="is there already"):
         find(folder, "mine")
+
+
+def test_a_segmentation_that_does_not_fit_leaves_the_result_as_it_was(tissue):
+    folder, *_ = tissue
+    find(folder, "kept", block=(64, 128, 128))
+    _, labels, _ = scene()
+    write(folder / "far.zarr", labels, "labels", start=(500, 0, 0))
+    write(folder / "grey.zarr", labels.astype(np.float32), "image")
+    coarse = create(
+        folder / "coarse.zarr", box=Box.of_shape((20, 32, 36), START), voxel_size=(20, 20, 20),
+        dtype=np.uint64, kind="labels", chunk=(8, 16, 16), shard=(64, 128, 128),
+    )  # fmt: skip
+    finish(coarse, {})
+    for name, said in (
+        ("far", "share no"), ("grey", "whole numbers"), ("coarse", "at the image's resolution"),
+        ("nowhere", "there is no volume"),
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match=said):
+            find(folder, "kept", labels=f"{name}.zarr", block=(64, 128, 128))
+        state.require_complete(folder / "kept")
+    assert table(folder, "kept").num_rows == 4
+
+
+def test_what_a_model_without_a_class_does_not_make_is_not_left_from_another(tissue, tmp_path):
+    folder, *_ = tissue
+    find(folder, "two", block=(64, 128, 128))
+    fewer = spec(classes=("cleft", "pre", "post"))
+    net = reader_of_greys(spec()).state_dict()
+    for name in ("last.weight", "last.bias"):
+        net[name] = net[name][:3]
+    save_model(tmp_path / "fewer.safetensors", fewer, net)
+    with Ledger(folder / "two.ledger") as ledger:
+        find_synapses(
+            folder / "image.zarr", folder / "labels.zarr", folder / "two",
+            model=tmp_path / "fewer.safetensors", ledger=ledger,
+            settings=SynapseSettings.model_validate(SMALL | {"block": (64, 128, 128)}),
+        )  # fmt: skip
+    left = {p.relative_to(folder / "two").as_posix() for p in (folder / "two").rglob("*mitoch*")}
+    assert left == set()
+    assert table(folder, "two").num_rows == 4
+    # the first model again makes all of it again
+    assert find(folder, "two", block=(64, 128, 128))["mitochondria"] == 1
+    labels = volume.open(folder / "two" / "mitochondria.zarr").read()
+    assert np.count_nonzero(labels) == 6 * 10 * 10
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import functools
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -45,7 +46,7 @@ from petavox.stages import tables
 from petavox.stages.levels import empty
 from petavox.stages.stage import Stage, run_stage
 from petavox.stages.synapses_objects import ObjectSettings, make_objects
-from petavox.stages.synapses_partners import AssignPartners, AssignSettings
+from petavox.stages.synapses_partners import AssignPartners, AssignSettings, require_fitting
 from petavox.synapse.apply import SynapsePredictor, read_box
 from petavox.synapse.model import SynapseSpec, load_model, load_spec
 from petavox.synapse.partners import PartnerSettings
@@ -191,7 +192,8 @@ def find_synapses(
 
     segmentation: None, or with a model that has no sides: clefts alone, pre and post are 0.
     Goes on where an earlier call with the same `out` ended; with another segmentation only the
-    partners are found anew. Raises AlreadyExists if `out` is something else's.
+    partners are found anew. Raises AlreadyExists if `out` is something else's, and BadInput, before
+    any work and with `out` as it was, for inputs that do not fit together.
     """
     began = time.monotonic()
     out, settings = Path(out), settings or SynapseSettings()
@@ -208,16 +210,18 @@ def find_synapses(
     said: dict[str, Path] = {c: out / "predictions" / f"{c}.zarr" for c in spec.classes}
     asked = PredictSettings(**{k: getattr(settings, k) for k in PredictSettings.model_fields})
     predict = Predict(asked, reads={"image": image, "model": model}, writes=said)
-    predict.grid()
+    total, size = predict.grid().total, _image(image, asked).voxel_size
+    if segmentation is not None:
+        require_fitting(volume.open(segmentation), total, size)
     out.mkdir(parents=True, exist_ok=True)
     state.begin(out, stage="synapses")
+    _remove_others(out, spec)
     run_stage(predict, **how)
     figures: dict[str, Any] = {}
     keys = {}
     of = ObjectSettings(
         block=settings.block, threshold=settings.threshold, pyramid=settings.pyramid
     )
-    voxel = _image(image, asked).voxel_size.volume
     least = {"cleft": settings.min_cleft_nm3, "mitochondria": settings.min_mitochondrion_nm3}
     for name, file in OBJECTS.items():
         if name in spec.classes:
@@ -227,7 +231,7 @@ def find_synapses(
                 out / "work" / name,
                 out / file,
                 of,
-                min_voxels=max(1, math.ceil(least[name] / voxel)),
+                min_voxels=max(1, math.ceil(least[name] / size.volume)),
                 min_score=settings.min_score if name == "cleft" else 0.0,
                 **how,
             )
@@ -254,6 +258,17 @@ def _require_room(out: Path, ledger: Ledger, overwrite: bool) -> None:
         f"{out} is there already, and not from this run; choose another name"
         + ("." if overwrite else ", or pass --overwrite.")
     )
+
+
+def _remove_others(out: Path, spec: SynapseSpec) -> None:
+    """Remove what an earlier model made of classes that this one does not know."""
+    for file in (out / "predictions").glob("*.zarr"):
+        if file.stem not in spec.classes:
+            shutil.rmtree(file)
+    for name, labels in OBJECTS.items():
+        if name not in spec.classes:
+            for folder in (out / labels, out / "work" / name):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _assigned(

@@ -45,7 +45,7 @@ class AssignPartners(Stage):
         """The blocks; each takes the clefts whose first voxel lies in it."""
         cleft = volume.open(self.reads["clefts"])
         if "segmentation" in self.reads:
-            _require_fitting(cleft, volume.open(self.reads["segmentation"]))
+            require_fitting(volume.open(self.reads["segmentation"]), cleft.box, cleft.voxel_size)
         return Grid(cleft.box, self.settings.block)
 
     def inputs(self) -> dict[str, str]:
@@ -63,18 +63,18 @@ class AssignPartners(Stage):
         return Costs(memory_bytes=60 * n + (128 << 20), read_bytes=20 * n, write_bytes=1 << 20)
 
 
-def _require_fitting(cleft: volume.Volume, labels: volume.Volume) -> None:
-    if cleft.voxel_size != labels.voxel_size:
+def require_fitting(labels: volume.Volume, box: Box, voxel_size: VoxelSize) -> None:
+    """Raise BadInput if a segmentation cannot tell the partners of synapses in an image's box."""
+    if labels.voxel_size != voxel_size:
         raise BadInput(
-            f"the image has voxels of {cleft.voxel_size}, {labels.path} of {labels.voxel_size}: "
+            f"the image has voxels of {voxel_size}, {labels.path} of {labels.voxel_size}: "
             "give the segmentation at the image's resolution."
         )
     if labels.dtype.kind != "u":
         raise BadInput(f"{labels.path} holds {labels.dtype}: a segmentation is whole numbers.")
-    if labels.box.intersection(cleft.box).is_empty:
+    if labels.box.intersection(box).is_empty:
         raise BadInput(
-            f"{labels.path} has the box {labels.box}, the synapses {cleft.box}: they share no "
-            "voxel."
+            f"{labels.path} has the box {labels.box}, the synapses {box}: they share no voxel."
         )
 
 
