@@ -110,7 +110,9 @@ def run(
         )
     _require_memory(volume, settings.match)
     held = {} if fixed is None else read_fields(fixed, pixel)
-    marks = [] if landmarks is None else read_landmarks(landmarks, pixel)
+    corner = (volume.box.start[1], volume.box.start[2])
+    order = list(range(volume.box.start[0], volume.box.stop[0]))
+    marks = [] if landmarks is None else read_landmarks(landmarks, pixel, order, corner)
     source_path = image_path(sections)
     where = Place(
         volume=_absolute(source_path),
@@ -123,7 +125,6 @@ def run(
         device=settings.device,
     )
     source = where.open()
-    order = list(range(volume.box.start[0], volume.box.stop[0]))
     held = {k: f for k, f in held.items() if k in set(order)}
     with (
         Ledger(work / "ledger.db") as ledger,
@@ -133,6 +134,9 @@ def run(
         missing = _missing(source, order, settings, held, pool)
         for k, cause in missing.items():
             log.warning("section %d is MISSING: %s; it is bridged.", k, cause)
+        for m in marks:
+            if m.a in missing or m.b in missing:
+                log.warning("the landmarks of %d and %d are NOT used: one is missing.", m.a, m.b)
         with Progress("align", total=len(order) - len(missing), unit="section") as progress:
             result = stack.align(
                 source,
@@ -158,8 +162,13 @@ def run(
         place / "fields.npz",
         {f"section_{k:05d}": f.scaled(pixel) for k, f in sorted(result.fields.items())},
     )
-    hurt = {} if source.damage is None else {k: source.damage(k) for k in order if k not in missing}
-    figures = write_report(place, result, missing, patches, hurt) | {
+    # the places only: with the masks, a thousand large sections are tens of GB
+    hurt = (
+        {}
+        if source.damage is None
+        else {k: source.damage(k).places for k in order if k not in missing}
+    )
+    figures = write_report(place, result, missing, patches, hurt, corner) | {
         "seconds": {k: round(v, 2) for k, v in seconds.items()},
         "out": str(place),
     }
@@ -240,34 +249,53 @@ def read_fields(path: str | Path, pixel: float) -> dict[int, Field]:
         place = place / "fields.npz"
     out = {}
     for name, f in frames.load(place).items():
-        number = name.removeprefix("section_")
-        if not number.isdigit():
-            raise BadInput(f"{place} holds a field '{name}'; names must be section_NUMBER.")
-        out[int(number)] = f.scaled(1 / pixel)
+        try:
+            number = int(name.removeprefix("section_"))  # may be negative
+        except ValueError:
+            raise BadInput(
+                f"{place} holds a field '{name}'; names must be section_NUMBER."
+            ) from None
+        out[number] = f.scaled(1 / pixel)
     return out
 
 
-def read_landmarks(path: str | Path, pixel: float) -> list[solve.Matches]:
-    """Matches set by hand: CSV with the columns a,ay_nm,ax_nm,b,by_nm,bx_nm."""
+def read_landmarks(
+    path: str | Path, pixel: float, sections: Sequence[int], corner: tuple[int, int] = (0, 0)
+) -> list[solve.Matches]:
+    """Matches set by hand: CSV with the columns a,ay_nm,ax_nm,b,by_nm,bx_nm.
+
+    Places in the file are nm in the volume of sections; those returned are pixels from `corner`
+    on, the volume's first pixel (y, x).  sections: those of the volume.
+    Raises BadInput for a file that cannot be read, and for sections that are not there.
+    """
     import csv
 
     names = ("a", "ay_nm", "ax_nm", "b", "by_nm", "bx_nm")
     try:
         with open(path, newline="") as f:
-            rows = list(csv.DictReader(f))
-        parsed = [[float(row[n]) for n in names] for row in rows]
+            reader = csv.DictReader(f)
+            parsed = [(reader.line_num, [float(row[n]) for n in names]) for row in reader]
     except (OSError, KeyError, TypeError, ValueError) as e:
         raise BadInput(
             f"cannot read the landmarks {path} ({e!r}); columns: {','.join(names)}."
         ) from None
+    known = set(sections)
     pairs: dict[tuple[int, int], list[list[float]]] = {}
-    for row in parsed:
-        pairs.setdefault((int(row[0]), int(row[3])), []).append(row)
+    for line, row in parsed:
+        a, b = row[0], row[3]
+        if a not in known or b not in known or a == b or not np.isfinite(row).all():
+            raise BadInput(
+                f"line {line} of the landmarks {path} is of sections {a:g} and {b:g}: both must be "
+                f"sections of the volume ({min(known)} to {max(known)}), two different ones, and "
+                "the places finite."
+            )
+        pairs.setdefault((int(a), int(b)), []).append(row)
     out = []
     for (a, b), part in pairs.items():
         v = np.array(part) / pixel
         weight = np.full(len(v), 4.0)
-        out.append(solve.Matches(a, b, v[:, 1:3], v[:, 4:6], weight, 100.0))
+        p, q = v[:, 1:3] - corner, v[:, 4:6] - corner
+        out.append(solve.Matches(a, b, p, q, weight, 100.0))
     return out
 
 

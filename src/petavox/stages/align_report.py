@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from petavox.align.stack import Result
-from petavox.stages.section_damage import Hurt
+from petavox.stages.section_damage import Place
 from petavox.stages.stitch_report import write_csv
 
 
@@ -22,9 +22,13 @@ def write_report(
     result: Result,
     missing: Mapping[int, str],
     patches: Mapping[tuple[int, int], np.ndarray],
-    hurt: Mapping[int, Hurt],
+    hurt: Mapping[int, Sequence[Place]],
+    corner: tuple[int, int],
 ) -> dict[str, Any]:
-    """Write the tables of a finished alignment; returns the figures."""
+    """Write the tables of a finished alignment; returns the figures.
+
+    hurt: damaged places by section (Hurt.places).  corner: the volume's first pixel (y, x).
+    """
     rows = [
         {
             "a": p.a,
@@ -50,11 +54,14 @@ def write_report(
         {
             "section": k,
             "kind": kind,
-            **dict(zip(("y0", "x0", "y1", "x1"), box, strict=True)),
+            **{
+                n: v + at
+                for n, v, at in zip(("y0", "x0", "y1", "x1"), box, corner * 2, strict=True)
+            },
             "area_um2": area,
         }
         for k, found in sorted(hurt.items())
-        for kind, box, area in found.places
+        for kind, box, area in found
         if kind != "blank"
     ]
     columns = ("section", "kind", "y0", "x0", "y1", "x1", "area_um2")

@@ -29,18 +29,21 @@ LEAST_SHARE = 0.08
 FOLD_SPRING, CRACK_SPRING = 0.05, 0.0
 """Stiffness left there: a fold is crumpled tissue, a crack is none."""
 
+Place = tuple[str, tuple[int, int, int, int], float]
+"""A damaged place: kind, box (y0, x0, y1, x1) in full pixels, area in square micrometres."""
+
 
 @dataclass(frozen=True)
 class Hurt:
     """match: where matches may lie; kinds: 0 or 1 + place in KINDS; both (y, x), at 1/factor.
 
-    places: kind, box (y0, x0, y1, x1) in full pixels, area in square micrometres.
+    places: in pixels from the section's corner.
     """
 
     match: np.ndarray
     kinds: np.ndarray
     factor: int
-    places: tuple[tuple[str, tuple[int, int, int, int], float], ...]
+    places: tuple[Place, ...]
 
     def match_at(self, factor: int, shape: tuple[int, int]) -> np.ndarray:
         """`match` at another level, of `shape` pixels."""
