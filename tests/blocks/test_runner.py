@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from petavox.blocks import BlockTask, Costs, Ledger, Limits, run
+from petavox.blocks import ledger as ledgers
 from petavox.blocks.resume import require_complete, resume
 from petavox.errors import BadInput, NotComplete, WorkFailed
 from petavox.space import Box, Grid
@@ -232,3 +234,53 @@ def test_a_ledger_in_a_folder_of_any_name_can_be_looked_at(tmp_path, name):
         run(pattern(), ledger=ledger, quiet=True)
     with Ledger(tmp_path / name / "ledger.db", readonly=True) as seen:
         assert seen.tasks()[0]["done"] == 10
+
+
+def test_a_ledger_whose_driver_was_killed_while_it_saved_can_be_looked_at_unchanged(
+    tmp_path,
+):
+    script = (
+        "import os, signal\n"
+        "from petavox.blocks.ledger import Ledger, Row\n"
+        f"ledger = Ledger({str(tmp_path / 'ledger.db')!r})\n"
+        "ledger.begin('t', key='k', parts={}, total=9000)\n"
+        "for n in range(9000): ledger.record('t', Row(n, 'done'))\n"
+        "ledger.save()\n"
+        "ledger._db.execute('PRAGMA cache_size = 5')\n"
+        "ledger._db.execute(\"UPDATE blocks SET status = 'lost', trace = hex(zeroblob(99))\")\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+    left = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    assert "ledger.db-journal" in left
+    with Ledger(tmp_path / "ledger.db", readonly=True) as seen:
+        assert seen.tasks()[0]["done"] == 9000
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == left
+    with Ledger(tmp_path / "ledger.db") as again:
+        assert again.tasks()[0]["done"] == 9000
+
+
+def test_a_ledger_that_was_only_begun_is_told_so_and_nobody_is_sent_to_move_it(tmp_path):
+    (tmp_path / "ledger.db").touch()
+    with pytest.raises(BadInput, match="nothing was run here"):
+        Ledger(tmp_path / "ledger.db", readonly=True)
+
+
+def test_a_place_where_no_ledger_can_be_is_refused_in_a_sentence_and_holds_no_lock(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match=r"file/ledger\.db cannot be used as a ledger"):
+        Ledger(tmp_path / "file" / "ledger.db")
+    (tmp_path / "ledger.db").mkdir()
+    with pytest.raises(BadInput, match=r"ledger\.db cannot be opened"):
+        Ledger(tmp_path / "ledger.db")
+    (tmp_path / "ledger.db").rmdir()
+    Ledger(tmp_path / "ledger.db").close()
+
+
+def test_a_file_system_without_locks_is_not_taken_for_another_driver(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(ledgers.fcntl, "flock", none)
+    with pytest.raises(BadInput, match="file system has no locks"):
+        Ledger(tmp_path / "ledger.db")

@@ -14,7 +14,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from petavox.errors import BadInput, WorkFailed
 STATUSES = ("done", "failed", "quarantined", "lost")
 
 _SCHEMA = """
+BEGIN;
 CREATE TABLE IF NOT EXISTS tasks (
   name TEXT PRIMARY KEY, key TEXT NOT NULL, parts TEXT NOT NULL, total INTEGER NOT NULL,
   complete INTEGER NOT NULL DEFAULT 0, begun REAL NOT NULL, costs TEXT NOT NULL DEFAULT '{}');
@@ -38,6 +41,7 @@ CREATE TABLE IF NOT EXISTS blocks (
 CREATE TABLE IF NOT EXISTS runs (
   id INTEGER PRIMARY KEY, task TEXT NOT NULL, engine TEXT, workers INTEGER, begun REAL,
   seconds REAL, done INTEGER, kept INTEGER, failed INTEGER, note TEXT);
+COMMIT;
 """
 
 
@@ -68,40 +72,65 @@ class Ledger:
     def __init__(self, path: str | Path, *, readonly: bool = False) -> None:
         self.path = Path(path)
         self._lock: int | None = None
-        if readonly:
-            if not self.path.is_file():
-                raise BadInput(f"there is no ledger at {path}: nothing was run here yet.")
-            self._db = sqlite3.connect(f"file:{quote(str(self.path))}?mode=ro", uri=True, timeout=10)
-        else:
-            from petavox.volume import places  # of no use to who only reads
-
-            places.named(self.path)  # refuses a URL taken for a path, before a folder is made of it
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
-            self._db = sqlite3.connect(self.path, timeout=10)
-        try:
-            if not readonly:
-                self._db.execute("PRAGMA synchronous = NORMAL")
-                self._db.executescript(_SCHEMA)
-            self._db.execute("SELECT name, key FROM tasks LIMIT 1").fetchall()
-        except sqlite3.DatabaseError as e:
-            self.close()
-            raise BadInput(
-                f"{path} cannot be used as a ledger ({e}); move it away, or free space."
-            ) from e
         self._pending: list[tuple[Any, ...]] = []
         self._saved = time.monotonic()
+        try:
+            self._db = self._read() if readonly else self._written()
+        except OSError as e:
+            self._let_go()
+            raise BadInput(f"{path} cannot be used as a ledger: {e.strerror or e}.") from e
+        except sqlite3.Error as e:
+            self._let_go()
+            raise BadInput(_unusable(self.path, e)) from e
+
+    def _written(self) -> sqlite3.Connection:
+        """The database of a driver, locked against others; its tables are made if need be."""
+        from petavox.volume import places  # of no use to who only reads
+
+        places.named(self.path)  # refuses a URL taken for a path, before a folder is made of it
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        db = sqlite3.connect(self.path, timeout=10)
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.executescript(_SCHEMA)
+        db.execute("SELECT name, key FROM tasks LIMIT 1").fetchall()
+        return db
+
+    def _read(self) -> sqlite3.Connection:
+        """The database for one who only looks."""
+        if not self.path.is_file():
+            raise BadInput(f"there is no ledger at {self.path}: nothing was run here yet.")
+        db = sqlite3.connect(f"file:{quote(str(self.path))}?mode=ro", uri=True, timeout=10)
+        try:
+            db.execute("SELECT name, key FROM tasks LIMIT 1").fetchall()
+        except sqlite3.OperationalError as e:
+            db.close()
+            if getattr(e, "sqlite_errorname", "").startswith("SQLITE_READONLY"):
+                return _mended_copy(self.path)
+            raise
+        return db
 
     def _take_lock(self) -> None:
         lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(lock)
             raise BadInput(
                 f"another petavox is running on {self.path}: wait for it, or stop it."
             ) from None
+        except OSError as e:
+            os.close(lock)
+            raise BadInput(
+                f"{self.path} cannot be locked against a second petavox ({e.strerror}): its file "
+                "system has no locks. Keep the run's folder on another one (--run)."
+            ) from None
         self._lock = lock
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def __enter__(self) -> Self:
         return self
@@ -117,13 +146,11 @@ class Ledger:
     def close(self) -> None:
         """Write what is pending and let go of the lock."""
         try:
-            if getattr(self, "_pending", None):
+            if self._pending:
                 self.save()
         finally:
             self._db.close()
-            if self._lock is not None:
-                os.close(self._lock)
-                self._lock = None
+            self._let_go()
 
     def parts(self, task: str) -> dict[str, Any] | None:
         """What decided the result of a task when it last ran; None if it never did."""
@@ -166,7 +193,8 @@ class Ledger:
 
     def forget(self, task: str) -> None:
         """Remove all rows of a task's blocks."""
-        self._db.execute("DELETE FROM blocks WHERE task = ?", (task,))
+        with self._guarded():
+            self._db.execute("DELETE FROM blocks WHERE task = ?", (task,))
 
     def complete(self, task: str) -> None:
         """Mark a task as having every block done."""
@@ -308,6 +336,35 @@ class Ledger:
 
     def _guarded(self) -> _Guard:
         return _Guard(self.path)
+
+
+def _mended_copy(path: Path) -> sqlite3.Connection:
+    """In memory: a ledger whose driver was killed while it saved, as it was before that.
+
+    Who only looks does not mend the file itself: where locks do not reach across nodes, a driver
+    that is saving just now looks the same. The next driver mends it.
+    """
+    made = sqlite3.connect(":memory:")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (path.name, f"{path.name}-journal"):
+            shutil.copy(path.with_name(name), folder)
+        mended = sqlite3.connect(Path(folder) / path.name)
+        try:
+            mended.backup(made)
+        finally:
+            mended.close()
+    return made
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> str:
+    """Why a ledger cannot be opened, and what helps: never to lose one that is only busy."""
+    if str(error).startswith("no such table"):
+        return f"there is nothing in the ledger {path} yet: nothing was run here."
+    if isinstance(error, sqlite3.OperationalError):
+        return (
+            f"the ledger {path} cannot be opened ({error}); free space on its disk, or try again."
+        )
+    return f"{path} cannot be used as a ledger ({error}); move it away."
 
 
 class _Guard:

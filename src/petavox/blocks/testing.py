@@ -3,7 +3,8 @@
 What it is: small functions that any worker can import. What it is not: used by any stage.
 
 settings of `pattern`: seed; and, each by block number, what goes wrong: `raises`, `exits`,
-`hangs`, `kills` (SIGKILL of its own process), `stops` (SIGINT), `ended` (SIGTERM), `once` (a folder: misbehave only the first time).
+`hangs`, `kills` (SIGKILL of its own process), `stops` (SIGINT), `ended` (SIGTERM); `once` (a
+folder: misbehave only the first time).
 """
 
 from __future__ import annotations
