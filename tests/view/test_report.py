@@ -5,14 +5,17 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import petavox as pv
 from petavox.blocks.ledger import Ledger, Row
 from petavox.cli.app import app
 from petavox.project import load
 from petavox.project.records import StepState, write
 from petavox.view import report
+from petavox.volume import opening
 
 from . import projects
 
@@ -176,6 +179,23 @@ def test_an_image_that_does_not_say_its_voxel_size_is_shown_at_that_of_the_proje
     page = Page(text)
     assert page.images
     assert "40 x 10 x 10" in page.words.replace("×", "x")
+
+
+@pytest.mark.parametrize("gap", [True, False], ids=["with a gap", "filled"])
+def test_sizes_counted_in_the_volume_are_those_of_all_objects(tmp_path, gap):
+    (tmp_path / "petavox.yaml").write_text("name: filled\ninput: {image: nowhere.zarr}\n")
+    values = np.ones((4, 4, 8), np.uint64)
+    values[..., 4:6], values[..., 6:] = 2, 0 if gap else 3
+    labels = pv.create(
+        tmp_path / "objects.zarr", box=pv.Box((0, 0, 0), (4, 4, 8)), voxel_size=(8, 8, 8),
+        dtype="uint64", kind="labels",
+    )  # fmt: skip
+    labels.write(labels.box, values)
+    opening.finish(labels, {})
+    projects.done(tmp_path, "reconcile", {"objects": "objects.zarr"}, objects=3)
+    text, _, _ = report.build(load(tmp_path))
+    bars = re.findall(r"<title>(\d+): [^<]*</title>", text)
+    assert sum(map(int, bars)) == (2 if gap else 3)
 
 
 def test_a_damaged_file_costs_its_own_part_only(tmp_path):

@@ -208,10 +208,11 @@ COUNTED = 64_000_000
 def _counted(found: Results, labels: Volume) -> str:
     if np.prod(labels.shape, dtype=np.int64) > COUNTED:
         return paragraph("Sizes are shown once there are meshes or a connectome.", "note")
-    _, voxels = np.unique(labels.read(), return_counts=True)
+    ids, voxels = np.unique(labels.read(), return_counts=True)
+    voxels = voxels[ids != 0]  # a volume without a gap holds no 0
     nm3 = float(np.prod(tuple(labels.voxel_size)))
     return plot(
-        svg.histogram({"objects": voxels[1:] * nm3 / 1e9}, x="volume (µm³)", y="objects", log=True),
+        svg.histogram({"objects": voxels * nm3 / 1e9}, x="volume (µm³)", y="objects", log=True),
         "Sizes of objects, counted in the volume.",
         found.source(labels, "voxels of each id"),
     )
