@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from petavox.blocks import Ledger
 from petavox.cli.app import app
 from petavox.errors import BadInput, NotComplete
-from petavox.stages import edit
+from petavox.stages import edit, tables
 from petavox.stages.agglomerated import Agglomerated
 from petavox.stages.why import why
 from tests.stages.agglomerated_tissue import agglomerated, read
@@ -170,3 +170,29 @@ def test_the_commands(out):
     assert run("edit", "undo", out)["undone"] == 2
     assert run("why", out, "2")["object"] == 1
     assert CliRunner().invoke(app, ["why", str(out), "77"]).exit_code == 2
+
+
+def test_edits_of_other_labels_are_refused_but_shown(out):
+    """The labels are made anew, and every object has the next id now."""
+    edit.merge(out, "3", "4")
+    graph = out.with_name("out.graph")
+    for name, ids in (("objects", ("id", "final")), ("edges", ("a", "b"))):
+        columns = tables.read(graph / f"{name}.parquet")
+        moved = {k: columns[k] + np.uint64(1) for k in ids}
+        tables.write(graph / f"{name}.parquet", columns | moved)
+    for use in (
+        lambda: Agglomerated.open(out).edited(),
+        lambda: edit.merge(out, "4", "5"),
+        lambda: edit.undo(out),
+    ):
+        with pytest.raises(BadInput, match="made on other labels"):
+            use()
+    assert [e["asked"] for e in edit.log(out)] == ['{"a": 3, "b": 4}']
+
+
+def test_edits_hold_on_with_another_rule_over_the_same_labels(out):
+    edit.merge(out, "5", "6")
+    graph = out.with_name("out.graph")
+    columns = tables.read(graph / "edges.parquet")
+    tables.write(graph / "edges.parquet", columns | {"odds": columns["odds"] * 2})
+    assert Agglomerated.open(out).edited()[1].tolist() == [False] * 4 + [True]

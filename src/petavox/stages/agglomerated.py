@@ -17,6 +17,7 @@ import numpy as np
 
 from petavox import volume
 from petavox.errors import BadInput
+from petavox.provenance import digest
 from petavox.segment.agglomeration import ACCEPTED, REJECTED
 from petavox.segment.rule import Rule
 from petavox.settings import parse, read_yaml_mapping
@@ -82,11 +83,28 @@ class Agglomerated:
         if not self.edits.exists():
             return {}
         with usable(self.edits), closing(sqlite3.connect(self.edits)) as store:
+            self.require_same_labels(store)
             rows = store.execute(
                 "select a, b, decision, edit from changes join log on log.number = changes.edit "
                 "where log.undone is null order by edit"
             ).fetchall()
         return {(int(a), int(b)): (str(d), int(n)) for a, b, d, n in rows}
+
+    def labels_digest(self) -> str:
+        """Of the labels before agglomeration: the ids and voxels of all objects."""
+        return digest(self.ids.tobytes(), self.voxels.tobytes())
+
+    def require_same_labels(self, store: sqlite3.Connection) -> None:
+        """Raise BadInput if the edits were made on other labels, whose ids meant other objects."""
+        told = store.execute("select name from sqlite_master where name = 'labels'").fetchone()
+        row = store.execute("select digest from labels").fetchone() if told else None
+        # a file of an earlier version does not say
+        if row is not None and row[0] != self.labels_digest():
+            raise BadInput(
+                f"the edits in {self.edits} were made on other labels than those that "
+                f"{beside(self.out, 'graph')} was made of now, and the same ids may be other "
+                "objects: move the file away to start anew (`petavox edit log` shows the edits)."
+            )
 
     def edited(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The edges after all edits, and which of them a person decided on, (n,) bool.

@@ -2,6 +2,7 @@
 
     OUT.edits.sqlite   log       number, when, action, what was asked for, undone
                        changes   edit, a, b, decision: what the edit did to pairs
+                       labels    digest of the labels whose objects the edits name
 
 The state of a pair is what its last edit that was not undone says; without one, the rule's. Voxels
 change only when `apply` writes a new volume.
@@ -51,6 +52,7 @@ create table if not exists log (
 create table if not exists changes (
     edit integer not null references log(number), a text not null, b text not null,
     decision text not null);
+create table if not exists labels (digest text primary key);
 """
 
 
@@ -59,7 +61,12 @@ def _store(known: Agglomerated) -> Iterator[sqlite3.Connection]:
     """The file of edits; all of a block is written, or nothing."""
     with usable(known.edits), closing(sqlite3.connect(known.edits)) as store:
         store.executescript(_SCHEMA)
+        known.require_same_labels(store)
         with store:
+            store.execute(
+                "insert into labels select ? where not exists (select * from labels)",
+                (known.labels_digest(),),
+            )
             yield store
 
 
@@ -160,7 +167,8 @@ def log(out: str | Path) -> list[dict[str, Any]]:
     known = Agglomerated.open(out)
     if not known.edits.exists():
         return []
-    with _store(known) as store:
+    # of other labels too: to look up what was done
+    with usable(known.edits), closing(sqlite3.connect(known.edits)) as store:
         rows = store.execute(
             "select number, moment, action, asked, undone, "
             "(select count(*) from changes where edit = number) from log order by number"
