@@ -120,6 +120,17 @@ def test_a_box_outside_and_an_unset_variable_are_named(tissue, tmp_path):
         train(read_settings(tissue, {"volumes": [volume]}), tmp_path / "o", quiet=True)
 
 
+def test_a_mask_of_other_voxels_is_refused(tissue, tmp_path):
+    coarse = create(
+        tmp_path / "mask", box=Box.of_shape((32, 40, 44)), voxel_size=(20, 20, 20),
+        dtype=np.uint8, kind="labels", chunk=(16, 16, 16), shard=(32, 48, 48),
+    )  # fmt: skip
+    finish(coarse, {})
+    volume = {"image": "$TISSUE/image", "labels": "$TISSUE/labels", "mask": "$TISSUE/mask"}
+    with pytest.raises(BadInput, match=r"mask of 20 x 20 x 20 nm; they must be equal"):
+        train(read_settings(tissue, {"volumes": [volume]}), tmp_path / "o", quiet=True)
+
+
 def bright(fov=(9, 9, 9), bias=0.0) -> Model:
     """A network by hand: logits follow brightness, whatever was thought before."""
     network = ConvStack(2, 4)

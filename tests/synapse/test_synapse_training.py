@@ -251,3 +251,23 @@ def test_bad_requests_are_told(tmp_path, changes, said):
     volumes(tmp_path)
     with pytest.raises(BadInput, match=said):
         train(request(**changes), tmp_path / "out", base=tmp_path)
+
+
+def test_annotations_of_other_voxels_than_the_image_are_refused(tmp_path):
+    volumes(tmp_path)
+    box = bright().box
+    made = create(
+        tmp_path / "coarse.zarr", box=box, voxel_size=(40, 8, 8), dtype=np.uint8, kind="labels",
+        chunk=(5, 20, 20), shard=(10, 40, 40),
+    )  # fmt: skip
+    made.write(box, np.ones(box.shape, np.uint8))
+    finish(made, {})
+    (tmp_path / "s.csv").write_text("id,z_nm,y_nm,x_nm,pre,post\n1,300,30,30,1,1\n")
+    for given in (
+        {"cleft": "coarse.zarr"},
+        {"cleft": "cleft.zarr", "mitochondria": "coarse.zarr"},
+        {"labels": "coarse.zarr", "table": "s.csv"},
+    ):
+        asked = request(volumes=[{"image": "image.zarr"} | given])
+        with pytest.raises(BadInput, match=r"coarse\.zarr of 40 x 8 x 8 nm; they must be equal"):
+            train(asked, tmp_path / "out", base=tmp_path)

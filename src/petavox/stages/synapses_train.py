@@ -190,7 +190,11 @@ class AnnotatedVoxels:
             )
         self.image = image.read(self.box)
         self.truth_nm: np.ndarray | None = None
-        masks = self._phantom_masks(folder, spec) if folder is not None else self._masks(base, spec)
+        masks = (
+            self._phantom_masks(folder, spec)
+            if folder is not None
+            else self._masks(base, spec, image)
+        )
         self.known = targets.known_bits(list(masks), spec.classes)
         self.bits = targets.bits(masks, spec.classes)
         self.cleft_bit = 1 << spec.classes.index("cleft")
@@ -204,10 +208,10 @@ class AnnotatedVoxels:
             str(n): np.isin(classes, v) for n, v in PHANTOM_CLASSES.items() if n in spec.classes
         }
 
-    def _masks(self, base: Path, spec: SynapseSpec) -> dict[str, np.ndarray]:
+    def _masks(self, base: Path, spec: SynapseSpec, image: volume.Volume) -> dict[str, np.ndarray]:
         s = self.settings
         masks: dict[str, np.ndarray] = {
-            name: _open(getattr(s, name), base, s).read(self.box) > 0
+            name: _beside(image, getattr(s, name), base, s).read(self.box) > 0
             for name in MASKS
             if getattr(s, name) is not None and name in spec.classes
         }
@@ -216,7 +220,7 @@ class AnnotatedVoxels:
             table = checked(read_table(Path(file)), _SITES, file)
             places = np.stack([table[f"{a}_nm"].to_numpy() for a in "zyx"], 1)
             drawn = targets.from_table(
-                _open(s.labels, base, s).read(self.box), self.box.start, self.voxel_size,
+                _beside(image, s.labels, base, s).read(self.box), self.box.start, self.voxel_size,
                 places, table["pre"].to_numpy(), table["post"].to_numpy(),
             )  # fmt: skip
             masks = {n: m for n, m in drawn.items() if n in spec.classes} | masks
@@ -345,6 +349,19 @@ def _filled(path: str, base: Path) -> str:
 def _open(path: str | None, base: Path, settings: SynapseVolume) -> volume.Volume:
     assert path is not None
     return volume.open(_filled(path, base), voxel_size=settings.voxel_size)
+
+
+def _beside(
+    image: volume.Volume, path: str | None, base: Path, settings: SynapseVolume
+) -> volume.Volume:
+    """An annotation of an image. Raises BadInput if its voxels are not the image's."""
+    drawn = _open(path, base, settings)
+    if tuple(drawn.voxel_size) != tuple(image.voxel_size):
+        raise BadInput(
+            f"{image.path} has voxels of {image.voxel_size}, {drawn.path} of {drawn.voxel_size}; "
+            "they must be equal."
+        )
+    return drawn
 
 
 def _inside(places: np.ndarray, box: Box, voxel_size: tuple[float, float, float]) -> np.ndarray:

@@ -278,6 +278,8 @@ def _sources(settings: TrainSettings, phantoms: Path, base: Path, place: Place) 
     out = []
     for number, volume in enumerate(settings.volumes):
         image, labels, mask = _opened(volume, phantoms, base, alone=place.ranks == 1)
+        if mask is not None:
+            _require_same_voxels(image, mask)
         out.append(
             Source(
                 name=volume.image or f"phantom {number}",
@@ -328,13 +330,17 @@ def _phantom(settings: tissue_stage.PhantomSettings, phantoms: Path) -> Path:
     return folder
 
 
+def _require_same_voxels(image: Volume, other: Volume) -> None:
+    if tuple(image.voxel_size) != tuple(other.voxel_size):
+        raise BadInput(
+            f"{image.path} has voxels of {image.voxel_size}, {other.path} of "
+            f"{other.voxel_size}; they must be equal."
+        )
+
+
 def _box(settings: VolumeSettings, image: Volume, labels: Volume) -> Box:
     shared = image.box.intersection(labels.box)
-    if tuple(image.voxel_size) != tuple(labels.voxel_size):
-        raise BadInput(
-            f"{image.path} has voxels of {image.voxel_size}, {labels.path} of "
-            f"{labels.voxel_size}; they must be equal."
-        )
+    _require_same_voxels(image, labels)
     if image.dtype.kind != "u" or labels.dtype.kind != "u":
         raise BadInput(
             f"{image.path} holds {image.dtype}, {labels.path} {labels.dtype}: both must be "
