@@ -199,6 +199,15 @@ def test_blocks_that_workers_were_in_when_their_driver_ended_are_not_blamed(ledg
     assert list(ledger.numbers("t", "quarantined")) == list(ledger.numbers("t", "lost")) == []
 
 
+def test_a_crash_in_a_block_of_another_grid_is_not_counted(ledger):
+    beacons = ledger.path.parent / "workers" / "t"
+    run(pattern(100), ledger=ledger, only=[0], quiet=True)
+    for number in (50, 7):
+        (beacons / f"alone-host-{number}").write_text(f"running 1 {number} 1700000000.000")
+    assert run(pattern(10), ledger=ledger, quiet=True).complete
+    assert all(r.kills == 0 for r in ledger.rows("t"))
+
+
 def test_many_runs_in_one_process_leave_no_open_files(ledger):
     run(pattern(1), ledger=ledger, quiet=True)
     before = len(os.listdir("/proc/self/fd"))

@@ -28,7 +28,7 @@ from petavox.blocks.engines import Engine, Event, InlineEngine
 from petavox.blocks.ledger import Ledger, Row
 from petavox.blocks.outcome import Limits, Outcome
 from petavox.blocks.plan import memory_available, require_memory
-from petavox.blocks.resume import resume
+from petavox.blocks.resume import Resume, resume
 from petavox.blocks.task import BlockTask, resolve
 from petavox.blocks.trouble import Trouble
 from petavox.blocks.work import Inside
@@ -74,7 +74,7 @@ def run(
         total=len(task.grid),
         costs=dataclasses.asdict(task.costs),
     )
-    return _Run(task, ledger, engine, limits or Limits(), known.why, quiet).all(
+    return _Run(task, ledger, engine, limits or Limits(), known, quiet).all(
         only=only, shuffle=shuffle, bundle=bundle, retry_quarantined=retry_quarantined
     )
 
@@ -88,12 +88,13 @@ class _Run:
         ledger: Ledger,
         engine: Engine,
         limits: Limits,
-        why: str,
+        known: Resume,
         quiet: bool,
     ) -> None:
         self.task, self.ledger, self.engine, self.limits = task, ledger, engine, limits
         self.quiet, self.job = quiet, task.job()
-        self.outcome = Outcome(task.name, len(task.grid), why=why)
+        self.outcome = Outcome(task.name, len(task.grid), why=known.why)
+        self.fresh = known.fresh
         self.flying: dict[int, list[int]] = {}
         self.trouble = Trouble(self.outcome, ledger, limits)
         self.out_of_time = False
@@ -112,7 +113,8 @@ class _Run:
         done = self._kept(retry_quarantined)
         beacons = Path(self.ledger.path).parent / "workers" / self.task.name
         left_behind = self.engine.begin(timeout_s=self.limits.timeout_s, beacons=beacons)
-        if isinstance(self.engine, InlineEngine):
+        # deaths in blocks of another grid or with other settings say nothing about these
+        if isinstance(self.engine, InlineEngine) and not self.fresh:
             for number, trace in left_behind:
                 if not done[number]:
                     done[number] = self.trouble.killed(
