@@ -41,6 +41,7 @@ from petavox.provenance import digest
 from petavox.settings import Settings
 from petavox.stages.align_blocks import BlockMatcher, Place, forget
 from petavox.stages.align_report import write_report
+from petavox.stages.memory import give_back
 from petavox.stages.room import require_apart, require_room
 from petavox.stages.section_damage import SectionDamage
 from petavox.stages.section_folder import Sections, image_path, volume_of
@@ -326,22 +327,17 @@ def _patches(
         return {}
     shape = source.shape(known[0])
     factor = stack.thumb_factor(shape, 1400)
-    pulls, boxes = {}, []
-    for k in known:
-        f = result.fields[k]
-        low, high = extent(f, shape)
-        spacing = f.lattice.spacing if f.lattice is not None else 200.0
-        pulls[k] = f.inverse(Lattice.covering(low, high, spacing))
-        boxes.append((low, high))
+    boxes = [extent(result.fields[k], shape) for k in known]
     low = np.floor(np.min([b[0] for b in boxes], axis=0) / factor).astype(int)
     high = np.ceil(np.max([b[1] for b in boxes], axis=0) / factor).astype(int)
     size = (int(high[0] - low[0]), int(high[1] - low[1]))
     start = (int(low[0]), int(low[1]))
 
     def seen(k: int) -> Any:
-        return match.warped(
-            *source.level(k, factor), pulls[k], start, size, factor, settings.device
-        )
+        f = result.fields[k]
+        spacing = f.lattice.spacing if f.lattice is not None else 200.0
+        pull = f.inverse(Lattice.covering(*extent(f, shape), spacing))
+        return match.warped(*source.level(k, factor), pull, start, size, factor, settings.device)
 
     out: dict[tuple[int, int], np.ndarray] = {}
     before = seen(known[0])
@@ -352,4 +348,5 @@ def _patches(
         )
         out.update(zip(pairwise(known[i - 1 : i + 8]), maps, strict=True))
         before = views[-1]
+        give_back()
     return out

@@ -36,6 +36,7 @@ from petavox.blocks.runner import run as run_task
 from petavox.blocks.task import source_digest
 from petavox.settings import Settings
 from petavox.space import Block, Box, Grid
+from petavox.stages.memory import give_back
 from petavox.stages.section_damage import SectionDamage
 from petavox.stages.section_folder import Sections
 from petavox.stages.threads import one_torch_thread
@@ -161,6 +162,7 @@ def match_slab(block: Block, context: Context) -> Counters:
     with one_torch_thread(), ThreadPoolExecutor(place.threads) as pool:
         found = matching.matched(place.open(), of, own, device=device, run=pool.map)
     write_matches(_file(context.writes["matches"], block), found)
+    give_back()
     return {"pairs": len(found), "matches": sum(len(m.p) for m in found)}
 
 

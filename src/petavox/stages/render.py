@@ -10,7 +10,10 @@ it is not: the fields. A run that was broken off goes on with the shards that ar
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections import OrderedDict
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -94,12 +97,6 @@ def run(
         raise BadInput(f"{aligned} holds no field for the sections of {sections}.")
     shape = (source.shape[1], source.shape[2])
     reach = {k: extent(f, shape) for k, f in fields.items()}
-    pulls = {
-        k: f.inverse(
-            Lattice.covering(*reach[k], f.lattice.spacing if f.lattice is not None else 512.0)
-        )
-        for k, f in fields.items()
-    }
     low = np.floor(np.min([r[0] for r in reach.values()], axis=0)).astype(int)
     high = np.ceil(np.max([r[1] for r in reach.values()], axis=0)).astype(int) + 1
     box = settings.box or Box(
@@ -128,6 +125,8 @@ def run(
     shown = {k: _shown(k, sorted(fields), settings) for k in range(box.start[0], box.stop[0])}
     near = {k: _near(k, sorted(fields), settings.fill_gaps) for k in shown}
     grid = Grid(box, block=target.write_shape)
+    # two layers of shards at once, and what fills their gaps
+    pulls = Pulls(fields, reach, 2 * (target.write_shape[0] + 2 * settings.fill_gaps))
     with (
         one_torch_thread(),
         ThreadPoolExecutor(settings.threads) as pool,
@@ -171,6 +170,33 @@ def run(
     return figures
 
 
+class Pulls:
+    """Inverse fields, volume -> section, made when asked for; the newest `most` are kept, for
+    those of all sections of a long stack would take gigabytes. Threads may ask at once.
+
+    reach: the corners (low, high) of each section's place in the volume, pixels.
+    """
+
+    def __init__(
+        self, fields: Mapping[int, Field], reach: Mapping[int, tuple[Any, Any]], most: int
+    ) -> None:
+        self.fields, self.reach, self.most = fields, reach, most
+        self._kept: OrderedDict[int, Field] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, k: int) -> Field:
+        """The inverse field of section k."""
+        with self._lock:
+            if k not in self._kept:
+                f = self.fields[k]
+                spacing = f.lattice.spacing if f.lattice is not None else 512.0
+                self._kept[k] = f.inverse(Lattice.covering(*self.reach[k], spacing))
+                while len(self._kept) > self.most:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(k)
+            return self._kept[k]
+
+
 def _shown(k: int, known: list[int], settings: RenderSettings) -> int | None:
     """The section to show at z = k: itself, the nearest if it is missing and that is wanted."""
     if k in known:
@@ -190,7 +216,7 @@ def _block(
     source: Volume,
     target: Volume,
     mask: Volume | None,
-    pulls: dict[int, Field],
+    pulls: Pulls,
     shown: dict[int, int | None],
     near: dict[int, list[int]],
     device: str,
@@ -205,13 +231,13 @@ def _block(
         if k is None:
             continue
         plane = values[z - box.start[0]]
-        plane[:] = resampled(source, mask, k, pulls[k], y, x, device)
+        plane[:] = resampled(source, mask, k, pulls(k), y, x, device)
         for j in near[z]:
             gap = plane == 0
             if not gap.any():
                 break
             if j != k:
-                plane[gap] = resampled(source, mask, j, pulls[j], y, x, device)[gap]
+                plane[gap] = resampled(source, mask, j, pulls(j), y, x, device)[gap]
     target.write(box, values)
 
 
