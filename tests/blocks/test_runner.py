@@ -13,7 +13,10 @@ import pytest
 
 from petavox.blocks import BlockTask, Costs, Ledger, Limits, run
 from petavox.blocks import ledger as ledgers
+from petavox.blocks.engines import Event
+from petavox.blocks.outcome import Outcome
 from petavox.blocks.resume import require_complete, resume
+from petavox.blocks.trouble import Trouble
 from petavox.errors import BadInput, NotComplete, WorkFailed
 from petavox.space import Box, Grid
 
@@ -206,6 +209,26 @@ def test_a_crash_in_a_block_of_another_grid_is_not_counted(ledger):
         (beacons / f"alone-host-{number}").write_text(f"running 1 {number} 1700000000.000")
     assert run(pattern(10), ledger=ledger, quiet=True).complete
     assert all(r.kills == 0 for r in ledger.rows("t"))
+
+
+def test_counters_that_the_ledger_cannot_hold_are_an_error_of_their_block(ledger, monkeypatch):
+    monkeypatch.setattr("petavox.blocks.testing.nothing", lambda *_: {"where": Path("x")})
+    with pytest.raises(WorkFailed, match=r"1 failed .* not JSON serializable"):
+        run(BlockTask("t", "petavox.blocks.testing:nothing", line(1)), ledger=ledger, quiet=True)
+
+
+@pytest.mark.parametrize("number", [-1, 10])
+def test_a_block_that_is_not_there_is_refused(ledger, number):
+    with pytest.raises(BadInput, match="has the blocks 0 to 9"):
+        run(pattern(10), ledger=ledger, only=[0, number], quiet=True)
+    assert ledger.tasks() == []
+
+
+def test_a_lost_worker_that_names_a_block_it_was_not_sent_is_not_sent_for_ever(ledger):
+    trouble = Trouble(Outcome("t", 10), ledger, Limits(kills=2))
+    for _ in range(2):
+        trouble.lost([3], Event(1, lost="worker", reason="died", culprit=8))
+    assert trouble.outcome.quarantined == [3]
 
 
 def test_many_runs_in_one_process_leave_no_open_files(ledger):

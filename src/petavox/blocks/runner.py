@@ -26,12 +26,13 @@ from typing import Any
 from petavox.blocks.bundle import BundleSize
 from petavox.blocks.engines import Engine, Event, InlineEngine
 from petavox.blocks.ledger import Ledger, Row
-from petavox.blocks.outcome import Limits, Outcome
+from petavox.blocks.outcome import Limits, Outcome, listed
 from petavox.blocks.plan import memory_available, require_memory
 from petavox.blocks.resume import Resume, resume
 from petavox.blocks.task import BlockTask, resolve
 from petavox.blocks.trouble import Trouble
 from petavox.blocks.work import Inside
+from petavox.errors import BadInput
 from petavox.progress import Progress
 
 log = logging.getLogger("petavox")
@@ -63,6 +64,11 @@ def run(
     engine = engine or InlineEngine()
     if isinstance(engine, InlineEngine):
         resolve(task.function)
+    if only is not None and any(not 0 <= n < len(task.grid) for n in only):
+        raise BadInput(
+            f"task '{task.name}' has the blocks 0 to {len(task.grid) - 1}; of these one is none: "
+            f"{listed(sorted(only))}."
+        )
     require_memory(task, workers=_here(engine), available_bytes=memory_available())
     known = resume(task, ledger)
     if again:

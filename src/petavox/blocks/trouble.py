@@ -93,7 +93,7 @@ class Trouble:
 
     def _worker_lost(self, numbers: list[int], event: Event) -> None:
         """Blame the block that the worker was in; where that is unknown, send each one alone."""
-        culprit = event.culprit
+        culprit = event.culprit if event.culprit in numbers else None
         if culprit is None and len(numbers) == 1:
             culprit = numbers[0]
         for n in numbers:

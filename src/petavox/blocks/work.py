@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import json
 import os
 import platform
 import threading
@@ -204,8 +205,13 @@ def _disarm(timeout_s: float | None) -> None:
 
 
 def _plain(counters: Mapping[str, Any]) -> dict[str, Any]:
-    """Counters as plain values (NumPy scalars become Python numbers)."""
-    return {str(k): v.item() if hasattr(v, "item") else v for k, v in counters.items()}
+    """Counters as plain values (NumPy scalars become Python numbers).
+
+    Raises TypeError here, in the block that gave them, for what the ledger could not hold.
+    """
+    plain = {str(k): v.item() if hasattr(v, "item") else v for k, v in counters.items()}
+    json.dumps(plain)
+    return plain
 
 
 class Beacons:
