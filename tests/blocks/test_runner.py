@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -229,6 +231,17 @@ def test_a_lost_worker_that_names_a_block_it_was_not_sent_is_not_sent_for_ever(l
     for _ in range(2):
         trouble.lost([3], Event(1, lost="worker", reason="died", culprit=8))
     assert trouble.outcome.quarantined == [3]
+
+
+def test_a_run_begins_only_when_the_workers_of_a_killed_driver_have_ended(ledger):
+    beacons = ledger.path.parent / "workers" / "t"
+    beacons.mkdir(parents=True)
+    # a worker deep in a computation, for half a second more; waited for, so that it is no zombie
+    worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"])
+    threading.Thread(target=worker.wait).start()
+    (beacons / f"{platform.node()}-{worker.pid}").write_text("running 1 4 1700000000.000")
+    run(pattern(1), ledger=ledger, quiet=True)
+    assert worker.returncode == 0
 
 
 def test_many_runs_in_one_process_leave_no_open_files(ledger):

@@ -94,6 +94,10 @@ def open_engine(
         engine.close()
 
 
+_LEAVE_S = 5.0
+"""Workers look twice a second whether their driver lives; one in a long computation is slower."""
+
+
 class BlockTimeout(Exception):
     """A block ran longer than its limit."""
 
@@ -200,6 +204,7 @@ def left_behind(beacons: Path | None) -> list[tuple[int, str]]:
     if beacons is None:
         return []
     watch = work.Beacons(beacons)
+    watch.wait_for_living(_LEAVE_S)
     left = []
     for path, state, _, number in watch.all():
         if state == "running" and path.name.startswith(work.ALONE):

@@ -265,19 +265,37 @@ class Beacons:
                 return number, text
         return None
 
+    def wait_for_living(self, most_s: float) -> None:
+        """Wait until no process of this machine is in a block any more; or for so long.
+
+        The workers of a killed driver end by themselves, but not at once; until then one may still
+        write what its driver asked for, over what the next one has had made.
+        """
+        until = time.monotonic() + most_s
+        while time.monotonic() < until and any(
+            state == "running" and _lives(path.name) for path, state, _, _ in self.all()
+        ):
+            time.sleep(0.05)
+
     def busy(self, tickets: set[int]) -> bool:
         """Is some living process of this machine inside a block of one of these bundles?"""
         for path, state, ticket, _ in self.all():
-            host, _, pid = path.name.rpartition("-")
             if state != "running" or ticket not in tickets:
                 continue
-            if host != platform.node():
-                return True
-            try:
-                os.kill(int(pid), 0)
-                return True
-            except ProcessLookupError:
-                continue
-            except PermissionError:
+            if path.name.rpartition("-")[0] != platform.node() or _lives(path.name):
                 return True
         return False
+
+
+def _lives(beacon: str) -> bool:
+    """Is the process of a beacon's name alive, on this machine, and not this one?"""
+    host, _, pid = beacon.removeprefix(ALONE).rpartition("-")
+    if host != platform.node() or not pid.isdigit() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
