@@ -81,3 +81,14 @@ def test_landmarks_are_checked_before_the_work(image, tmp_path, monkeypatch):
     monkeypatch.setattr(align_blocks.Place, "open", lambda self: pytest.fail("work has begun"))
     with pytest.raises(BadInput, match="sections 1 and 2"):
         align.run(image, tmp_path / "o", AlignStageSettings(), landmarks=tmp_path / "marks.csv")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint32])
+def test_sections_that_are_no_grey_values_are_refused(tmp_path, dtype):
+    path = saved(tmp_path / "image.zarr", tissue(2, 64).astype(dtype))
+    frames.save(tmp_path / "f.npz", {"section_00000": Field()})
+    with pytest.raises(BadInput, match="uint8 or uint16"):
+        align.run(path, tmp_path / "out", AlignStageSettings())
+    with pytest.raises(BadInput, match="uint8 or uint16"):
+        render.run(path, tmp_path / "f.npz", tmp_path / "v", render.RenderSettings())
+    assert not (tmp_path / "v").exists()

@@ -20,6 +20,7 @@ import numpy as np
 
 from petavox.align import warp
 from petavox.align.texture import texture
+from petavox.errors import BadInput
 from petavox.space import Box
 from petavox.stages.section_damage import SectionDamage
 from petavox.volume import opening, state
@@ -35,11 +36,20 @@ def image_path(path: str | Path) -> str | Path:
 
 
 def volume_of(path: str | Path) -> Volume:
-    """The image volume at `path`, or in the folder that stitching wrote."""
+    """The image volume at `path`, or in the folder that stitching wrote.
+
+    Raises BadInput for anything but uint8 and uint16: levels are rounded to whole grey values,
+    which makes black and white of an image from 0 to 1.
+    """
     place = image_path(path)
     if place is not path:
         state.require_complete(path)
-    return opening.open(place)
+    volume = opening.open(place)
+    if volume.dtype not in (np.uint8, np.uint16):
+        raise BadInput(
+            f"{path} holds {volume.dtype}: sections are uint8 or uint16. Convert it first."
+        )
+    return volume
 
 
 class Sections:
