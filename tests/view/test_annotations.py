@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 import petavox as pv
 from petavox.blocks.ledger import Ledger, Row
 from petavox.errors import BadInput
-from petavox.view import status, synapses
+from petavox.view import static, status, synapses
 from petavox.view.annotations import LINE, POINT, Annotations, Property
 
 
@@ -77,6 +78,32 @@ def test_every_place_is_in_one_cell_and_coarse_cells_are_bounded(count, limit, s
             for place, _ in cell.values():
                 assert (np.array(place) >= low - 1e-2).all()
                 assert (np.array(place) <= low + scale["chunk_size"] + 1e-2).all()
+
+
+def test_dealing_out_to_many_cells_takes_little_longer_than_to_few(rng):
+    places = rng.uniform(0, 1e6, (60_000, 1, 3))
+    before = time.process_time()
+    source = Annotations(POINT, places, limit=1)
+    # cells times places would be minutes
+    assert time.process_time() - before < 15
+    assert len(json.loads(source.get("info")[0])["spatial"]) > 5
+
+
+def test_the_places_of_an_object_are_found_in_their_order(rng):
+    owners = rng.integers(0, 40, 500).astype(np.uint64) * 2**58
+    source = Annotations(POINT, rng.uniform(0, 9, (500, 1, 3)), objects={"pre": owners})
+    for owner in np.unique(owners).tolist():
+        found = several(source.get(f"of_pre/{owner}")[0], 3)
+        assert list(found) == np.flatnonzero(owners == owner).tolist()
+    assert several(source.get(f"of_pre/{2**64}")[0], 3) == {}
+
+
+def test_too_many_annotations_for_a_folder_are_refused_for_what_they_are(tmp_path):
+    source = Annotations(POINT, np.zeros((static.MOST_FILES + 1, 1, 3)))
+    with pytest.raises(BadInput, match=r"200,001 annotations.*without --static") as e:
+        static.write(tmp_path / "out", lambda host: host.add(source))
+    assert "format" not in str(e.value)
+    assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize("name", ["", "level9/0_0_0", "level0/1_0_0", "by_id/2", "of_x/1", "../a"])

@@ -73,10 +73,22 @@ class Annotations:
         self.objects = {k: np.asarray(v, np.uint64) for k, v in (objects or {}).items()}
         self.places = np.asarray(places, np.float64)[..., ::-1]  # xyz from here on
         self._rows = self._encoded()
+        self._by_object: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for name, ids in self.objects.items():
+            order = np.argsort(ids, kind="stable")
+            self._by_object[name] = order, ids[order]
         self._index()
 
     def __len__(self) -> int:
         return len(self.places)
+
+    @property
+    def many(self) -> str:
+        """Why there are so many files, and what to do."""
+        return (
+            f"each of {len(self):,} annotations, such as synapses, and each object that has some "
+            "is a file of its own; look at them without --static, which needs no files"
+        )
 
     def info(self) -> dict[str, object]:
         """The `info` of the source."""
@@ -113,8 +125,7 @@ class Annotations:
             row = int(found[1])
             return (self._one(row), _BINARY) if row < len(self) else None
         if (found := re.fullmatch(r"of_(\w+)/(\d+)", name)) and found[1] in self.objects:
-            which = np.flatnonzero(self.objects[found[1]] == int(found[2]))
-            return self._several(which), _BINARY
+            return self._several(self._of(found[1], int(found[2]))), _BINARY
         return None
 
     def names(self) -> Iterator[str]:
@@ -153,18 +164,32 @@ class Annotations:
         middle = self.places.mean(1) - self._low
         for level in range(LEVELS):
             side = self._side / 2**level
-            self._shapes.append(np.ceil((self._high - self._low) / side).astype(int))
-            cell = np.minimum(middle[rest] // side, self._shapes[-1] - 1).astype(int)
-            left = [_NONE]
-            for where in np.unique(cell, axis=0):
-                mine = rest[(cell == where).all(1)]
-                most = self.limit if level + 1 < LEVELS else len(mine)
-                x, y, z = (int(v) for v in where)
-                self._cells[level, x, y, z] = np.sort(mine[:most])
-                left.append(mine[most:])
-            rest = np.concatenate(left)
+            shape = np.ceil((self._high - self._low) / side).astype(int)
+            self._shapes.append(shape)
+            at = np.minimum(middle[rest] // side, shape - 1).astype(np.int64)
+            cell = (at[:, 0] * shape[1] + at[:, 1]) * shape[2] + at[:, 2]
+            # cell by cell, in each by the order without pattern
+            by_cell = np.argsort(cell, kind="stable")
+            rest, at = rest[by_cell], at[by_cell]
+            starts = np.flatnonzero(np.diff(cell[by_cell], prepend=-1))
+            lengths = np.diff(starts, append=len(rest))
+            taken = lengths if level + 1 == LEVELS else np.minimum(lengths, self.limit)
+            for (x, y, z), a, n in zip(
+                at[starts].tolist(), starts.tolist(), taken.tolist(), strict=True
+            ):
+                self._cells[level, x, y, z] = np.sort(rest[a : a + n])
+            place = np.arange(len(rest)) - np.repeat(starts, lengths)
+            rest = rest[place >= np.repeat(taken, lengths)]
             if not len(rest):
                 break
+
+    def _of(self, relation: str, object_id: int) -> np.ndarray:
+        """The annotations of one object, in their order."""
+        if object_id >= 2**64:
+            return _NONE
+        order, ids = self._by_object[relation]
+        one = np.uint64(object_id)
+        return order[np.searchsorted(ids, one) : np.searchsorted(ids, one, "right")]
 
     def _several(self, rows: np.ndarray) -> bytes:
         count = len(rows).to_bytes(8, "little")

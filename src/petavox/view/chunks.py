@@ -43,6 +43,11 @@ class VolumeChunks:
     labels: serve as a segmentation, uint32 or uint64, whatever the type.
     """
 
+    many = (
+        "the format of the volume is not one that a browser reads, and each piece of it is a file "
+        "of its own; make it OME-Zarr first, by `petavox import`"
+    )
+
     def __init__(self, levels: Sequence[Volume], *, labels: bool) -> None:
         self.labels = labels
         finest = levels[0]

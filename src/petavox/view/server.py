@@ -34,6 +34,11 @@ TYPES = {".js": "text/javascript", ".wasm": "application/wasm", ".map": "applica
 class Files(Protocol):
     """Files made on demand, such as the chunks of a volume."""
 
+    @property
+    def many(self) -> str:
+        """Why there may be too many to write down, and what to do instead."""
+        ...
+
     def get(self, name: str) -> tuple[bytes, str] | None:
         """Body and content type of a name below the source's address; None: not there."""
         ...

@@ -81,9 +81,7 @@ def _write(source: Files, out: Path) -> None:
         names.append(name)
         if len(names) > MOST_FILES:
             raise BadInput(
-                f"a static view of this volume would be more than {MOST_FILES:,} files, because "
-                "its format is not one that a browser reads: make it OME-Zarr first, by "
-                "`petavox import`."
+                f"the static view would have more than {MOST_FILES:,} files: {source.many}."
             )
     with Progress(f"view {out.name}", total=len(names), unit="file") as progress:
         for name in names:
