@@ -52,33 +52,41 @@ def suggested_order(
         for old in known[: max(0, i - 4)]:
             views.pop(old, None)
 
+    order = liked_order(known, like)
+    if order == known:
+        return []
+    place = dict(zip(known, order, strict=True))
+    return [place.get(k, k) for k in usable]
+
+
+def liked_order(known: Sequence[int], like: Mapping[tuple[int, int], float]) -> list[int]:
+    """An order of `known` whose neighbours are more alike than can be by chance, or the same.
+
+    like: of pairs (earlier, later), those at most four apart; what is not measured is as unlike as
+    the least like measured. The work grows with the square of the sections, and only if some move.
+    """
+    floor = min(like.values())
+
     def gain(order: Sequence[int]) -> float:
-        # what is not measured (five apart or more) is as unlike as the least like measured
-        floor = min(like.values())
         return sum(like.get((min(a, b), max(a, b)), floor) for a, b in itertools.pairwise(order))
 
     order = list(known)
     noise = 0.25 * float(np.std([like[a, b] for a, b in itertools.pairwise(known)])) + 0.02
     for _ in range(len(known)):
-        best, best_gain = order, gain(order) + noise
+        best, best_gain = order, noise
         for i in range(len(order)):
             for n in (2, 3, 4):
                 if i + n > len(order):
                     continue
                 run = order[i : i + n]
+                # only the run and its rims change
+                before, after = order[max(0, i - 1) : i], order[i + n : i + n + 1]
+                now = gain(before + run + after)
                 for new in (run[::-1], run[1:] + run[:1], run[-1:] + run[:-1]):
-                    tried = order[:i] + new + order[i + n :]
-                    # only the run and its rims change
-                    value = gain(order) + (
-                        gain(tried[max(0, i - 1) : i + n + 1])
-                        - gain(order[max(0, i - 1) : i + n + 1])
-                    )
-                    if value > best_gain + 1e-9:
-                        best, best_gain = tried, value
+                    more = gain(before + new + after) - now
+                    if more > best_gain + 1e-9:
+                        best, best_gain = order[:i] + new + order[i + n :], more
         if best is order:
             break
         order = best
-    if order == known:
-        return []
-    place = dict(zip(known, order, strict=True))
-    return [place.get(k, k) for k in usable]
+    return order
