@@ -30,19 +30,25 @@ def tiles(
     out: Annotated[
         Path | None, typer.Option(help="Table to write; default FOLDER/tiles.csv.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the table if it is there.")] = False,
 ) -> Figures:
     """Write the tile table of a folder whose file names say row and column.
 
     Example: petavox tiles block_a --pattern "col{column}_row{row}_*.tif" --pixel-size 8
     """
     from petavox.align import tiles as tables
-    from petavox.errors import BadInput
+    from petavox.errors import AlreadyExists, BadInput
 
+    place = out or folder / "tiles.csv"
+    if place.exists() and not overwrite:
+        raise AlreadyExists(
+            f"{place} is there already, and may have been edited; choose another name with --out, "
+            "or pass --overwrite."
+        )
     rows = overlap if overlap_rows is None else overlap_rows
     if not (0 <= overlap < 0.9 and 0 <= rows < 0.9):
         raise BadInput(f"overlap is {overlap}, {rows}: give shares between 0 and 0.9.")
     table = tables.from_pattern(folder, pattern, pixel_nm=pixel_size, overlap=(rows, overlap))
     table = tables.check(table, pixel_size)
-    place = out or folder / "tiles.csv"
     tables.write(place, table)
     return {"table": str(place), "tiles": len(table.tiles), "sections": len(table.sections)}
