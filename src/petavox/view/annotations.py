@@ -75,8 +75,8 @@ class Annotations:
         self._rows = self._encoded()
         self._by_object: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for name, ids in self.objects.items():
-            order = np.argsort(ids, kind="stable")
-            self._by_object[name] = order, ids[order]
+            by_id = np.argsort(ids, kind="stable")
+            self._by_object[name] = by_id, ids[by_id]
         self._index()
 
     def __len__(self) -> int:
