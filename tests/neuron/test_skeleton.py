@@ -6,6 +6,7 @@ import functools
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -70,6 +71,31 @@ def test_a_wide_loop_is_opened_not_lost():
     assert measures.trees == 1
     assert measures.branch_points == 0
     assert measures.cable == pytest.approx(2 * np.pi * 300 * 16, rel=0.06)
+
+
+def test_a_long_axon_is_joined_in_memory_that_follows_its_vertices():
+    n = 60_000  # about a millimetre; 57 vertices in every ball
+    axon = line((0, 0, 0), n - 1, radius=100.0)
+    tracemalloc.start()
+    found = sk.join([axon], SIZE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found.vertices) == n
+    assert peak < 1000 * n
+
+
+def test_balls_are_the_same_in_batches_of_any_size(monkeypatch):
+    rng = np.random.default_rng(4)
+    points, radius = rng.uniform(0, 100, (300, 3)), rng.uniform(0, 40, 300)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2)
+    expected = {(a, b) for a, b in np.argwhere(apart[::2] <= radius[::2, None]) * [2, 1]}
+    for pairs in (1, 100, 10**6):
+        monkeypatch.setattr(sk, "_PAIRS", pairs)
+        seen = list(sk._in_balls(sk.cKDTree(points), np.arange(0, 300, 2), radius))
+        rows = [(a, b, d) for batch in seen for a, b, d in zip(*batch, strict=True)]
+        assert {(a, b) for a, b, _ in rows} == expected
+        assert len(rows) == len(expected)
+        assert all(d == pytest.approx(apart[a, b]) for a, b, d in rows)
 
 
 def test_ticks_go_the_shortest_first_and_a_stem_stays():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,9 @@ from scipy.sparse import csgraph
 from scipy.spatial import cKDTree
 
 from petavox.space import VoxelSize
+
+_PAIRS = 100_000
+"""About so many pairs of vertices are looked at in one go; a pair takes some 100 bytes."""
 
 
 @dataclass(frozen=True)
@@ -118,15 +121,12 @@ def thinned(graph: Skeleton, *, scale: float, const: float) -> Skeleton:
     )
     far = csgraph.dijkstra(plain, False, indices=roots, min_only=True)
     kept, cleared = np.zeros(n, bool), np.zeros(n, bool)
-    near = cKDTree(v)
+    near, ball = cKDTree(v), scale * r + const
     used = []
 
     def clear(path: list[int]) -> None:
-        for found, at in zip(
-            near.query_ball_point(v[path], scale * r[path] + const), path, strict=True
-        ):
-            inside = np.array(found, np.int64)
-            cleared[inside[part[inside] == part[at]]] = True
+        for centre, inside, _ in _in_balls(near, np.array(path, np.int64), ball):
+            cleared[inside[part[inside] == part[centre]]] = True
 
     kept[roots] = True
     clear(roots.tolist())
@@ -226,6 +226,26 @@ def _walk(near: list[dict[int, float]], end: int, limit: float) -> tuple[float, 
         length += near[here][ways[0]]
         before = here
         path.append(ways[0])
+
+
+def _in_balls(
+    near: cKDTree, centres: np.ndarray, radius: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Every (centre, vertex inside its ball, distance between them), in batches.
+
+    near: of all vertices.  centres: (k,) vertices.  radius: (n,) nm, of all vertices.
+    The lists that the search gives would take gigabytes for a whole axon at once, and a vertex
+    in a soma has tens of thousands around it: so batches are cut by what was counted first.
+    """
+    points = near.data[centres]
+    counts = near.query_ball_point(points, radius[centres], return_length=True)
+    batch = np.cumsum(counts) // _PAIRS
+    for rows in np.split(np.arange(len(centres)), np.flatnonzero(np.diff(batch)) + 1):
+        found = near.query_ball_point(points[rows], radius[centres[rows]])
+        inside = np.fromiter(itertools.chain.from_iterable(found), np.int64)
+        row = np.repeat(rows, [len(x) for x in found])
+        distance = np.linalg.norm(near.data[inside] - points[row], axis=1)
+        yield centres[row], inside, distance
 
 
 def _kept(skeleton: Skeleton, keep: np.ndarray | None) -> Skeleton:
