@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from petavox.errors import BadInput
+from petavox.segment import ensemble as ensembles
 from petavox.segment.consensus import consensus
-from petavox.segment.ensemble import clustered, ensemble, held_together
-from petavox.segment.parts import added, parts_of, relabelled
+from petavox.segment.ensemble import PARTNERS, _Linkage, clustered, ensemble, held_together
+from petavox.segment.parts import Parts, added, parts_of, relabelled
 
 
 def of(*passes, share=0.5, least=1, min_size=1):
@@ -76,6 +77,35 @@ def test_what_a_pass_held_together_and_the_ensemble_did_not_is_counted():
     # 5 and 1 voxels of the second's object 1; 1 and 3 of the first's object 2
     a, b, voxels = held_together(parts, ids)
     assert list(zip(a, b, voxels, strict=True)) == [(1, 2, 1), (2, 3, 1)]
+
+
+def merger(n):
+    """One object of the first pass over n objects of the second; n + 1, n + 2, ... voxels."""
+    both = np.stack([np.full(n, 1), np.arange(1, n + 1)], 1).astype(np.uint64)
+    return Parts(both, np.arange(n + 1, 2 * n + 1))
+
+
+def test_a_merger_tells_of_the_pairs_with_its_largest_objects(monkeypatch):
+    monkeypatch.setattr(ensembles, "PARTNERS", 2)
+    found = held_together(merger(5), np.arange(1, 6, dtype=np.uint64))
+    # 4 and 5 are the largest; a pair counts by the smaller of the two
+    pairs = [(1, 4, 6), (1, 5, 6), (2, 4, 7), (2, 5, 7), (3, 4, 8), (3, 5, 8), (4, 5, 9)]
+    assert list(zip(*(v.tolist() for v in found), strict=True)) == pairs
+
+
+def test_a_merger_over_many_objects_is_not_all_pairs_of_them():
+    n = 1500
+    found = held_together(merger(n), np.arange(1, n + 1, dtype=np.uint64))
+    assert len(found[0]) < PARTNERS * n
+    assert clustered(merger(n), share=0.6, least=1, min_size=1).max() == n
+    linkage = _Linkage(merger(n).labels, merger(n).voxels, 0.6)
+    assert sum(map(len, linkage.near)) < 2 * PARTNERS * n
+
+
+@pytest.mark.parametrize("share", [0.1, 0.34, 0.6])
+def test_parts_of_a_merger_over_many_objects_are_joined_all_the_same(share):
+    out = clustered(merger(200), share=share, least=1, min_size=1)
+    assert len(np.unique(out)) == (200 if share == 0.6 else 1)
 
 
 labels = arrays(np.uint64, (3, 4, 5), elements=st.integers(0, 4))

@@ -22,14 +22,15 @@ that of Januszewski et al. 2018, Nature Methods 15:605.
 from __future__ import annotations
 
 import heapq
-import itertools
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from petavox.cooccurrence import summed
+from petavox.cooccurrence import grouped, summed
 from petavox.segment.parts import Parts, parts_of, relabelled
+
+PARTNERS = 64
+"""Of what one object of a pass holds: as many of the largest are compared with all others."""
 
 
 def clustered(parts: Parts, *, share: float, least: int, min_size: int) -> np.ndarray:
@@ -52,7 +53,12 @@ def clustered(parts: Parts, *, share: float, least: int, min_size: int) -> np.nd
 
 
 class _Linkage:
-    """Average linkage of parts that share a label in some pass. Ties: the first parts first."""
+    """Average linkage of parts that share a label in some pass. Ties: the first parts first.
+
+    Of the parts of one label each is compared with the PARTNERS largest (all, where it has no more
+    parts), and a cluster with what any of its parts is: a merger over n parts is no n x n pairs.
+    Of each cluster only the best pair waits in the queue.
+    """
 
     def __init__(self, labels: np.ndarray, voxels: np.ndarray, share: float) -> None:
         self.least = share
@@ -67,42 +73,38 @@ class _Linkage:
                       for row, v in zip(rows, voxels.tolist(), strict=True)]  # fmt: skip
         self.near: list[set[int]] = [set() for _ in range(n)]
         for p in range(k):
-            order = np.argsort(labels[:, p], kind="stable")
-            cuts = np.flatnonzero(np.diff(labels[order, p])) + 1
-            for members in np.split(order, cuts):
-                if labels[members[0], p]:
-                    some = members.tolist()
-                    for i in some:
-                        self.near[i].update(some)
-        for i in range(n):
-            self.near[i].discard(i)
+            of = np.flatnonzero(labels[:, p])
+            for small, large, _ in _with_largest(labels[of, p], of, voxels[of]):
+                for i, other in zip(small.tolist(), large.tolist(), strict=True):
+                    self.near[i].add(other)
+                    self.near[other].add(i)
         self.parent = list(range(n))
         self.version = [0] * n
 
     def run(self) -> np.ndarray:
         """The cluster of each part, (n,) int64: its first part."""
-        queue: list[tuple[float, int, int, int, int]] = []
-        for i, near in enumerate(self.near):
-            for k in near:
-                if i < k:
-                    self._propose(queue, i, k)
+        queue: list[tuple[float, int, int, int, int, int]] = []
+        for i in range(len(self.near)):
+            self._propose(queue, i)
         while queue:
-            _, i, k, version_i, version_k = heapq.heappop(queue)
-            # stale: one of the two has grown since, or is part of another
-            if (self.version[i], self.version[k]) != (version_i, version_k):
-                continue
-            self._join(i, k)
-            for other in self.near[i]:
-                self._propose(queue, min(i, other), max(i, other))
+            _, i, k, version_i, version_k, owner = heapq.heappop(queue)
+            if (self.version[i], self.version[k]) == (version_i, version_k):
+                self._join(i, k)
+                self._propose(queue, i)
+            elif self.version[owner] == (version_i if owner == i else version_k):
+                # its partner has grown since, or is part of another
+                self._propose(queue, owner)
         for i in range(len(self.parent)):
             # a cluster is joined to an earlier one, whose own place is known by now
             self.parent[i] = self.parent[self.parent[i]]
         return np.array(self.parent)
 
-    def _propose(self, queue: list[tuple[float, int, int, int, int]], i: int, k: int) -> None:
-        share = self._share(i, k)
-        if share > self.least:
-            heapq.heappush(queue, (-share, i, k, self.version[i], self.version[k]))
+    def _propose(self, queue: list[tuple[float, int, int, int, int, int]], owner: int) -> None:
+        """The best pair of a cluster into the queue, if any is good enough."""
+        pairs = ((min(owner, other), max(owner, other)) for other in self.near[owner])
+        distance, i, k = min(((-self._share(i, k), i, k) for i, k in pairs), default=(0.0, 0, 0))
+        if -distance > self.least:
+            heapq.heappush(queue, (distance, i, k, self.version[i], self.version[k], owner))
 
     def _share(self, i: int, k: int) -> float:
         together = both = 0.0
@@ -133,28 +135,54 @@ class _Linkage:
         self.near[k] = set()
 
 
+def _with_largest(
+    groups: np.ndarray, members: np.ndarray, voxels: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Pairs within groups of which one is among the PARTNERS largest of the group.
+
+    groups, members, voxels: (n,); a member is in a group once. Gives (smaller, larger, voxels of
+    the smaller) for the largest of all groups, then for the second, ... Of equal ones the first
+    counts as larger.
+    """
+    order = np.lexsort((members, -voxels, groups))
+    groups, members, voxels = groups[order], members[order], voxels[order]
+    new = np.ones(len(groups), bool)
+    new[1:] = groups[1:] != groups[:-1]
+    first = np.flatnonzero(new)
+    start = np.repeat(first, np.diff(first, append=len(groups)))
+    rows = np.arange(len(groups))
+    for place in range(PARTNERS):
+        rows = rows[rows - start[rows] > place]
+        if len(rows) == 0:
+            return
+        yield members[rows], members[start[rows] + place], voxels[rows]
+
+
 def held_together(parts: Parts, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Objects that some pass held together although they were not joined: a < b, and voxels.
 
     ids: (n,) the object of each part, 0 = none. voxels: in each object of a pass the smaller of
-    what it holds of a and of b, summed over the objects of a pass; the largest of all passes.
+    what it holds of a and of b, summed over the objects of a pass; the largest of all passes. An
+    object of a pass tells of the pairs with the PARTNERS largest that it holds (all, of few): a
+    merger over n objects is no n x n pairs.
     Three arrays of one length, sorted by (a, b); uint64, uint64, int64.
     """
-    most: dict[tuple[int, int], int] = {}
+    found = []
     for labels in parts.labels.T:
         here = (labels > 0) & (ids > 0)
-        groups, objects, voxels = summed(labels[here], ids[here], parts.voxels[here])
-        of_pass: Counter[tuple[int, int]] = Counter()
-        cuts = np.flatnonzero(np.diff(groups)) + 1
-        for some, sizes in zip(np.split(objects, cuts), np.split(voxels, cuts), strict=True):
-            held = list(zip(some.tolist(), sizes.tolist(), strict=True))
-            for (a, m), (b, n) in itertools.combinations(held, 2):
-                of_pass[a, b] += min(m, n)
-        for pair, n in of_pass.items():
-            most[pair] = max(most.get(pair, 0), n)
-    pairs = sorted(most)
-    a, b = (np.array([p[k] for p in pairs], np.uint64) for k in (0, 1))
-    return a, b, np.array([most[p] for p in pairs], np.int64)
+        of_pass = [
+            (np.minimum(a, b), np.maximum(a, b), n)
+            for a, b, n in _with_largest(*summed(labels[here], ids[here], parts.voxels[here]))
+        ]
+        if of_pass:
+            found.append(summed(*(np.concatenate(column) for column in zip(*of_pass, strict=True))))
+    if not found:
+        return np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    a, b, voxels = (np.concatenate(column) for column in zip(*found, strict=True))
+    order, heads = grouped([a, b])
+    if len(heads) == 0:
+        return a, b, voxels
+    return a[order][heads], b[order][heads], np.maximum.reduceat(voxels[order], heads)
 
 
 def ensemble(
