@@ -13,12 +13,14 @@ from petavox.errors import BadInput, NotComplete, WorkFailed
 from petavox.provenance import digest
 from petavox.segment.links import block_of
 from petavox.space import Box, Grid, VoxelSize
+from petavox.stages import reconcile as stage
 from petavox.stages import tables
 from petavox.stages.block_labels import BlockLabels, room
 from petavox.stages.blockwise_segment import BlockwiseSettings, components, segment_blocks
 from petavox.stages.reconcile import ReconcileSettings, reconcile
 from petavox.volume import state
 from petavox.volume.opening import create, finish
+from tests.stages.changed_code import requires_again
 
 START = (-4, 3, 0)
 
@@ -176,6 +178,15 @@ def test_labels_of_blocks_made_anew_in_another_grid_are_read_in_that_one(tmp_pat
         made = BlockLabels.create(tmp_path / "blocks", grid, VoxelSize(8, 8, 8))
         state.finish(made.path, {})
         assert BlockLabels.open(tmp_path / "blocks").grid == grid
+
+
+def test_other_code_merges_again(tmp_path, rng, monkeypatch):
+    stored(tmp_path / "image", boxes((9, 9, 20), 8, rng))
+
+    def run():
+        go(tmp_path, tmp_path / "image", block=(9, 9, 8), context=(0, 0, 2))
+
+    requires_again(monkeypatch, "petavox.segment.unionfind", stage, "write_lookup", run)
 
 
 def test_a_changed_image_is_segmented_again(tmp_path, rng):

@@ -20,11 +20,14 @@ from petavox.ffn.model import save_model
 from petavox.ffn.network import ConvStack
 from petavox.segment.rule import Rule
 from petavox.space import Box
+from petavox.stages import agglomerate as stage
+from petavox.stages import candidates as asking
 from petavox.stages.agglomerate import AgglomerateSettings, agglomerate
 from petavox.stages.calibrate import CalibrateSettings, calibrated, calibrated_prior
 from petavox.stages.candidates import CandidateSettings
 from petavox.volume.opening import create, finish
 from tests.ffn.brightness import brightness_spec, brightness_weights
+from tests.stages.changed_code import requires_again
 
 START = (-4, 3, 0)
 SHAPE = (42, 42, 24)
@@ -167,6 +170,16 @@ def test_another_threshold_floods_nothing_again(here, monkeypatch):
     assert np.array_equal(volume.open(here / "out").read(), volume.open(here / "labels").read())
     figures = go(here)
     assert figures["accepted"] == 4
+
+
+def test_other_code_decides_again(here, monkeypatch):
+    for module in ("agglomeration", "contraction", "rule", "features", "places", "unionfind"):
+        source = f"petavox.segment.{module}"
+        if module in ("rule", "features", "places"):
+            requires_again(monkeypatch, source, asking, "known_of", lambda: go(here))
+        else:
+            requires_again(monkeypatch, source, stage, "decided", lambda: go(here))
+    requires_again(monkeypatch, "petavox.segment.prior", asking, "known_of", lambda: go(here))
 
 
 def test_the_network_may_judge_in_int8(here):

@@ -15,10 +15,12 @@ from petavox.errors import BadInput
 from petavox.segment.consensus import consensus
 from petavox.segment.ensemble import ensemble
 from petavox.space import Box
+from petavox.stages import consensus as stage
 from petavox.stages.candidates import overlaps_of
 from petavox.stages.consensus import consensus_of
 from petavox.stages.consensus_stages import ConsensusSettings
 from petavox.volume.opening import create, finish
+from tests.stages.changed_code import requires_again
 
 
 def stored(path, values, start=(-4, 3, 0), voxel_size=(40, 4, 4)):
@@ -120,6 +122,15 @@ def test_a_worker_that_lives_on_applies_the_new_ids(tmp_path, rng):
 
 
 SMALL = {"min_size": 3, "block": (8, 8, 8)}
+
+
+def test_other_code_decides_again(tmp_path, rng, monkeypatch):
+    passes = [stored(tmp_path / f"v{i}", v) for i, v in enumerate(two(rng))]
+    for module in ("consensus", "ensemble", "parts"):
+        requires_again(
+            monkeypatch, f"petavox.segment.{module}", stage, "decided",
+            lambda: go(tmp_path, *passes, share=0.5, **SMALL),
+        )  # fmt: skip
 
 
 def test_labels_of_blocks_are_agreed_on_block_by_block(tmp_path, rng):

@@ -44,11 +44,18 @@ from petavox.stages.candidates import Candidates, CandidateSettings, group_pairs
 from petavox.stages.pair_scores import ResegmentBlockSettings, ScorePairs
 from petavox.stages.relabel import Relabel, RelabelSettings, write_lookup
 from petavox.stages.stage import run_stage
+from petavox.stages.stamps import sources
 from petavox.volume import state
 
 log = logging.getLogger("petavox")
 
 EDGES, OBJECTS, RULE, PRIOR = "edges.parquet", "objects.parquet", "rule.json", "prior.json"
+CODE = (
+    "petavox.stages.agglomerate",
+    *(f"petavox.segment.{m}" for m in ("agglomeration", "contraction", "features", "places")),
+    *(f"petavox.segment.{m}" for m in ("rule", "unionfind")),
+)
+"""What decides which pairs become one."""
 
 
 class AgglomerateSettings(Settings):
@@ -179,7 +186,7 @@ def _merge(
 ) -> dict[str, Any]:
     """Decide on all pairs, write the graph and the lookup; gives the figures."""
     graph, lookup = beside(out, "graph"), beside(out, "lookup")
-    key = digest(made_by(score.writes["scores"]), rule.model_dump(mode="json"))
+    key = digest(made_by(score.writes["scores"]), rule.model_dump(mode="json"), sources(*CODE))
     said = (state.read(graph) if graph.exists() else None) or {}
     if said.get("state") == "complete" and said["provenance"].get("key") == key:
         return dict(said["provenance"]["figures"])

@@ -36,11 +36,14 @@ from petavox.space import Block, Box, Grid, Zyx, zyx
 from petavox.stages import tables
 from petavox.stages.block_labels import is_block_labels
 from petavox.stages.stage import Stage
+from petavox.stages.stamps import sources
 from petavox.volume import state
 
 OVERLAPS = "overlaps.parquet"
 """In a volume of labels: pairs that a pass held together and a consensus did not."""
 ORIGINS = "origins.json"
+CODE = tuple(f"petavox.segment.{m}" for m in ("candidates", "features", "places", "prior", "rule"))
+"""What decides which pairs are asked about, and where."""
 
 
 class CandidateSettings(Settings):
@@ -177,7 +180,9 @@ def group_pairs(find: Candidates, pairs: Path) -> tuple[int, int]:
     Gives the number of pairs, and of those that the network is to be asked about.
     """
     s = find.settings
-    key = digest(made_by(find.writes["candidates"]), s.model_dump(mode="json"))
+    key = digest(
+        made_by(find.writes["candidates"]), s.model_dump(mode="json"), sources(__name__, *CODE)
+    )
     said = (state.read(pairs) if pairs.exists() else None) or {}
     if said.get("state") == "complete" and said["provenance"].get("key") == key:
         return int(said["provenance"]["pairs"]), int(said["provenance"]["asked"])

@@ -34,6 +34,7 @@ from petavox.stages import tables
 from petavox.stages.block_labels import is_block_labels
 from petavox.stages.candidates import OVERLAPS
 from petavox.stages.consensus_stages import (
+    CODE,
     IDS,
     ConsensusOfBlocks,
     ConsensusSettings,
@@ -45,6 +46,7 @@ from petavox.stages.consensus_stages import (
     parts_in,
 )
 from petavox.stages.stage import run_stage
+from petavox.stages.stamps import sources
 from petavox.volume import state
 
 
@@ -128,7 +130,10 @@ def _check_number(passes: int, settings: ConsensusSettings) -> None:
 
 def _decide(count: CountParts, settings: ConsensusSettings, place: Path) -> dict[str, Any]:
     """The objects of all parts, written; and what must hold of them, counted."""
-    key = digest(made_by(count.writes["parts"]), settings.min_size, settings.share, settings.least)
+    key = digest(
+        made_by(count.writes["parts"]), settings.min_size, settings.share, settings.least,
+        sources(__name__, *CODE),
+    )  # fmt: skip
     said = (state.read(place) if place.exists() else None) or {}
     if said.get("state") == "complete" and said["provenance"].get("key") == key:
         return dict(said["provenance"]["proof"])

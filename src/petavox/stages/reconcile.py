@@ -51,6 +51,7 @@ from petavox.stages.relabel import (
     write_lookup,
 )
 from petavox.stages.stage import Stage, run_stage
+from petavox.stages.stamps import sources
 from petavox.volume import state
 
 log = logging.getLogger("petavox")
@@ -238,7 +239,11 @@ def reconcile(
 def merge(votes: Votes, lookup: Path, ledger: Ledger) -> dict[str, Any]:
     """Union-find over the accepted links into the lookup; gives the proof, kept with it."""
     settings = votes.settings
-    key = digest(made_by(votes.writes["links"]), settings.model_dump(mode="json"))
+    key = digest(
+        made_by(votes.writes["links"]),
+        settings.model_dump(mode="json"),
+        sources(__name__, "petavox.segment.unionfind"),
+    )
     said = (state.read(lookup) if lookup.exists() else None) or {}
     if said.get("state") == "complete" and said["provenance"].get("key") == key:
         return dict(said["provenance"]["proof"])

@@ -1,13 +1,15 @@
-"""Which state of a file was read: a key for what a process remembers of it.
+"""Which state of a file was read or run: keys for what is remembered or kept.
 
-What it is: a stamp that changes when a file is written anew. What it is not: a digest of content
-(petavox.blocks.content), which reads the file.
+What it is: a stamp that changes when a file is written anew, and digests of sources. What it is
+not: a digest of content (petavox.blocks.content), which reads the file.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from petavox.blocks.task import source_digest
 
 
 def stamp(path: str | Path) -> tuple[int, ...]:
@@ -21,3 +23,8 @@ def stamp(path: str | Path) -> tuple[int, ...]:
     except OSError:
         return ()  # who reads it says what is wrong
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def sources(*modules: str) -> dict[str, str]:
+    """Digests of the sources that decide a step of the driver, for its key, as of block tasks."""
+    return {m: source_digest(m) for m in modules}
