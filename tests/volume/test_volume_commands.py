@@ -56,6 +56,57 @@ def test_a_level_is_exported_by_its_resolution(tmp_path, block):
     assert coarse.shape == (20, 100, 90)
 
 
+@pytest.mark.parametrize("name", ["labels", "deep/er/labels"])
+def test_export_into_a_file_replaces_one_array_and_keeps_the_others(tmp_path, block, name):
+    file, values = block
+    run("import", f"{file}/labels", tmp_path / "a", "--box", "4:20,0:200,0:180")
+    with h5py.File(file, "a") as f:
+        f["deep/er/labels"] = np.zeros((2, 2, 2), np.uint8)
+        f["deep/beside"] = np.arange(5)
+        f["deep"].attrs["note"] = "kept"
+        f["link"] = h5py.SoftLink("/other")
+    words = ["export", tmp_path / "a", f"{file}/{name}", "--format", "hdf5"]
+    refused = CliRunner().invoke(app, [*map(str, words)])
+    assert refused.exit_code != 0
+    assert "what else is in the file is kept" in " ".join(refused.stderr.split())
+    run(*words, "--overwrite")
+    back = pv.open(f"{file}/{name}")
+    assert back.box == Box((4, 0, 0), (20, 200, 180))
+    np.testing.assert_array_equal(back.read(), values[4:])
+    with h5py.File(file) as f:
+        for kept in ("other", "link"):
+            np.testing.assert_array_equal(f[kept], values.astype(np.uint8))
+        assert f["deep/beside"][:].tolist() == [0, 1, 2, 3, 4]
+        assert f["deep"].attrs["note"] == "kept"
+        assert f.attrs["voxel_size_nm"].tolist() == [40, 4, 4]
+        if name != "labels":
+            np.testing.assert_array_equal(f["labels"], values)
+    assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("deep", "is a group"), ("other/x", "would lie in a data set")]
+)
+def test_export_into_a_file_that_could_not_keep_its_arrays_is_refused(tmp_path, block, name, says):
+    file, _ = block
+    run("import", f"{file}/labels", tmp_path / "a")
+    with h5py.File(file, "a") as f:
+        f["deep/er"] = np.zeros((2, 2, 2), np.uint8)
+    before = file.read_bytes()
+    words = ["export", str(tmp_path / "a"), f"{file}/{name}", "--format", "hdf5", "--overwrite"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code not in (0, 70)
+    assert says in " ".join(done.stderr.split())
+    assert file.read_bytes() == before
+
+
+def test_an_array_is_exported_into_the_file_it_comes_from(block):
+    file, values = block
+    run("export", f"{file}/labels", f"{file}/copy", "--format", "hdf5", "--overwrite")
+    for name in ("labels", "copy"):
+        np.testing.assert_array_equal(pv.open(f"{file}/{name}").read(), values)
+
+
 def test_sections_and_their_voxel_size(tmp_path, block):
     file, values = block
     run("export", f"{file}/other", tmp_path / "tif", "--format", "tiff", "--box", "0:12,0:9,0:11")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from petavox.errors import BadInput
+from petavox.errors import AlreadyExists, BadInput
 from petavox.progress import Progress
 from petavox.provenance import record
 from petavox.space import Box, Grid, Zyx, zyx
@@ -24,7 +24,7 @@ from petavox.volume import places, pyramid, state
 from petavox.volume.formats import hdf5, stacks
 from petavox.volume.formats.facts import DTYPES
 from petavox.volume.formats.ome_zarr import fitted
-from petavox.volume.opening import WRITERS, begin, create, finish, make_room
+from petavox.volume.opening import WRITERS, begin, create, finish
 from petavox.volume.volume import Kind, Volume
 from petavox.volume.webknossos import export_layer
 
@@ -160,7 +160,8 @@ def export_volume(
 ) -> dict[str, Any]:
     """Copy a volume into a format for other programs; see EXPORTS. Returns figures.
 
-    hdf5: `file.h5` or `file.h5/name` (name: image or labels by default).  tiff: a folder with one
+    hdf5: `file.h5` or `file.h5/name` (name: image or labels by default); what else is in the file
+    is kept.  tiff: a folder with one
     file a section, 00000.tif on; a stack keeps neither voxel size nor offset, they go into the
     provenance beside it.  webknossos: DATASET/LAYER, see petavox.volume.webknossos.
     """
@@ -215,8 +216,14 @@ def _export_hdf5(
         raise BadInput(f"{path} does not name an HDF5 file; end it with .h5 or .h5/NAME.")
     file, name = found
     name = name or str(source.kind)
-    if file.exists() and not overwrite:
-        make_room(file, overwrite=False)
+    beside = file if file.exists() else None
+    if beside is not None:
+        if not overwrite:
+            raise AlreadyExists(
+                f"{file} is there already; choose another name, or pass --overwrite: only {name} "
+                "is replaced, what else is in the file is kept."
+            )
+        hdf5.require_place(file, name)
     part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -224,8 +231,9 @@ def _export_hdf5(
         raise BadInput(f"cannot write to {file}: {e.strerror}.") from None
     try:
         with hdf5.created(
-            part, name, box=box, voxel_size=source.voxel_size, dtype=dtype, kind=source.kind
-        ) as target:
+            part, name, box=box, voxel_size=source.voxel_size, dtype=dtype, kind=source.kind,
+            beside=beside,
+        ) as target:  # fmt: skip
             counters = copy(source, target, memory_mb=memory_mb, title="export", quiet=quiet)
         os.replace(part, file)
     finally:

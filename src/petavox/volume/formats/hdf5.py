@@ -1,6 +1,7 @@
 """HDF5: a data set addressed like a path, `block.h5/raw`.
 
-What it is: reading through h5py, and writing one data set into a new file for other programs.
+What it is: reading through h5py, and writing one data set for other programs, into a new file or
+beside those of a file that is there.
 Attributes of the data set (or, for reading, of the file): `voxel_size_nm` (zyx), `offset` (first
 voxel, zyx), `axes` ("zyx"), `kind`. Other programs, such as those of CREMI, keep `offset` as a
 length beside `resolution`; it is then divided by it. What it is not: a form that many processes
@@ -10,6 +11,7 @@ write.
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +86,19 @@ def datasets(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     with _opened(file) as handle:
         handle.visititems(visit)
     return found
+
+
+def require_place(file: Path, name: str) -> None:
+    """Raise BadInput if a file cannot have a data set of this name and keep all its others."""
+    with _opened(file) as handle:
+        for i in range(1, name.count("/") + 1):
+            if isinstance(handle.get("/".join(name.split("/")[:i])), h5py.Dataset):
+                raise BadInput(f"{file / name} would lie in a data set; choose another name.")
+        if isinstance(handle.get(name), h5py.Group):
+            raise BadInput(
+                f"{file / name} is a group with data sets of its own, not one data set; choose "
+                "another name."
+            )
 
 
 def _opened(file: Path) -> Any:
@@ -223,10 +238,19 @@ def _require_written(output: _Output, path: str) -> None:
 
 @contextmanager
 def created(
-    file: Path, name: str, *, box: Box, voxel_size: VoxelSize, dtype: np.dtype[Any], kind: Kind
+    file: Path,
+    name: str,
+    *,
+    box: Box,
+    voxel_size: VoxelSize,
+    dtype: np.dtype[Any],
+    kind: Kind,
+    beside: Path | None = None,
 ) -> Iterator[Volume]:
     """A new file with one data set, open for one process to write.
 
+    beside: a file whose other data sets, groups and attributes the new one has, too
+    (`require_place` says whether it can).
     Raises WorkFailed, in `write` or at the end, if storage refuses.
     """
     path = str(file / name)
@@ -236,7 +260,15 @@ def created(
         raise BadInput(f"cannot write to {file}: {e.strerror}.") from None
     chunk = tuple(min(64, n) for n in box.shape)
     with output:
-        with h5py.File(output, "w") as handle:
+        if beside is not None:
+            # all bytes: links and references stay what they are; the room of what is replaced is
+            # used again for the new data set
+            with beside.open("rb") as old:
+                shutil.copyfileobj(old, output, 16 << 20)
+            _require_written(output, path)
+        with h5py.File(output, "w" if beside is None else "r+") as handle:
+            if name in handle:
+                del handle[name]
             data = handle.create_dataset(
                 name, box.shape, dtype, chunks=chunk, compression="gzip", compression_opts=1
             )
