@@ -96,7 +96,8 @@ def test_many_blocks_under_way_are_counted_and_a_few_are_named(tmp_path, monkeyp
     monkeypatch.setattr(runner, "Progress", Bar)
     with Ledger(tmp_path / "ledger.db") as ledger:
         task = BlockTask("t", "petavox.blocks.testing:nothing", line(9))
-        at_work = runner._Run(task, ledger, InlineEngine(), runner.Limits(), "", False)
+        known = runner.resume(task, ledger)
+        at_work = runner._Run(task, ledger, InlineEngine(), runner.Limits(), known, False)
         at_work.size = runner.BundleSize(1)
         at_work._show(Bar(), [(n, 0.5, "") for n in range(5)])
     assert Bar.shown == [(2.5, "0: 50 %, 1: 50 %, 2: 50 % and 2 more")]
