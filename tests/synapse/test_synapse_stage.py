@@ -181,6 +181,51 @@ def test_small_and_weak_clefts_are_left_out(tissue):
     assert table(folder, "none").num_rows == 0
 
 
+def test_a_cleft_too_large_to_be_one_is_counted_and_has_no_partners(tissue, caplog):
+    """The boxes of the three: 256,000, 72,000 and 240,000 nm^3."""
+    folder, *_ = tissue
+    partners = SMALL["partners"] | {"max_box_nm3": 250_000}
+    figures = find(folder, "folded", partners=partners, block=(64, 128, 128))
+    assert figures["synapses"] == 3
+    assert figures["clefts_too_large"] == figures["without_pre"] == 1
+    assert "1 clefts lie in a box of more than" in caplog.text
+    rows = table(folder, "folded").to_pylist()
+    assert [(r["pre"], r["post"]) for r in rows if r["size"] == 256_000] == [(0, 0)]
+    assert {(r["pre"], r["post"]) for r in rows if r["size"] < 256_000} == {(4, 2), (3, 4)}
+
+
+def test_what_lies_around_a_cleft_is_read_in_pieces(tissue, whole, monkeypatch):
+    """No read is larger than a block and the reach of 50 nm, 6 voxels, on each side of it."""
+    folder, *_ = tissue
+    made = folder / "whole"
+    reads = {k: str(made / "predictions" / f"{k}.zarr") for k in ("pre", "post")} | {
+        "clefts": str(made / "clefts.zarr"),
+        "whole": str(made / "work" / "cleft" / "whole"),
+        "segmentation": str(folder / "labels.zarr"),
+    }
+    side = (20, 16, 18)
+    asked = {"block": list(side), "partners": SMALL["partners"], "key": "pieces"}
+    shapes, looks = [], []
+    read, first = volume.Volume.read, synapses_partners._first_voxel
+    monkeypatch.setattr(
+        volume.Volume, "read", lambda v, box: shapes.append(box.shape) or read(v, box)
+    )
+    monkeypatch.setattr(
+        synapses_partners, "_first_voxel", lambda *a: looks.append(len(a[0])) or first(*a)
+    )
+    rows = []
+    for b in Grid(volume.open(reads["clefts"]).box, side):
+        context = Context(asked, reads, {"rows": str(folder / "rows")})
+        synapses_partners.partners_block(b, context)
+        part = rows_read(rows_part(folder / "rows", b.number))
+        rows += zip(part["id"].tolist(), part["pre"].tolist(), part["post"].tolist(), strict=True)
+    wanted = [(r["id"], r["pre"], r["post"]) for r in table(folder, "whole").to_pylist()]
+    assert sorted(rows) == sorted(wanted)
+    assert (np.array(shapes) <= np.array(side) + 2 * 6).all()
+    # and the table of all clefts is gone through once, not at every block
+    assert looks == [3]
+
+
 def test_without_a_segmentation_clefts_alone(tissue):
     folder, *_ = tissue
     figures = find(folder, "alone", labels=None, block=(64, 128, 128))

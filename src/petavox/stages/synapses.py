@@ -22,6 +22,7 @@ or training (petavox.stages.synapses_train). Ids, figures and partners do not de
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import shutil
 import time
@@ -51,6 +52,8 @@ from petavox.synapse.apply import SynapsePredictor, read_box
 from petavox.synapse.model import SynapseSpec, load_model, load_spec
 from petavox.synapse.partners import PartnerSettings
 from petavox.volume import state
+
+log = logging.getLogger("petavox")
 
 TABLE = "synapses.parquet"
 OBJECTS = {"cleft": "clefts.zarr", "mitochondria": "mitochondria.zarr"}
@@ -310,11 +313,18 @@ def _assigned(
     pq.write_table(table, sink)
     provenance.write_atomically(out / TABLE, sink.getvalue().to_pybytes())
     ids = np.unique(rows["id"])
+    large = int(how["ledger"].counters(stage.name).get("too_large", 0))
+    if large:
+        log.warning(
+            "%d clefts lie in a box of more than %g nm^3 and got no partners; see "
+            "partners.max_box_nm3", large, settings.partners.max_box_nm3,
+        )  # fmt: skip
     return {
         "synapses": len(ids),
         "partners": int(np.count_nonzero(rows["post"])),
         "without_pre": len(np.unique(rows["id"][rows["pre"] == 0])),
         "without_post": len(np.unique(rows["id"][rows["post"] == 0])),
+        "clefts_too_large": large,
     }
 
 

@@ -232,9 +232,8 @@ def _merge(split: Stage, linked: Stage, whole: Path, min_voxels: int, min_score:
     return len(found)
 
 
-@functools.lru_cache(maxsize=2)
-def components(whole: str, key: str) -> np.ndarray:
-    """PARTS of the components in the folder that the driver made; key: as of `_final`."""
+def components(whole: str) -> np.ndarray:
+    """PARTS of the components in the folder that the driver made."""
     return _parts(tables.read(Path(whole) / COMPONENTS))
 
 

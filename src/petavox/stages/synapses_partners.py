@@ -6,6 +6,7 @@ decision at one cleft.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -16,12 +17,15 @@ from petavox.blocks.content import content_digest
 from petavox.blocks.task import Context, Costs, Counters
 from petavox.errors import BadInput
 from petavox.settings import Settings, ZyxSetting
-from petavox.space import Block, Box, Grid, VoxelSize, zyx
+from petavox.space import Block, Box, Grid, VoxelSize, Zyx, zyx
 from petavox.stages import tables
 from petavox.stages.stage import Stage
 from petavox.stages.synapses_objects import components
 from petavox.synapse import clefts
-from petavox.synapse.partners import Partners, PartnerSettings, evidence, partners
+from petavox.synapse.partners import Partners, PartnerSettings, evidence, partners, tally
+
+SOURCES = ("clefts", "pre", "post", "segmentation")
+NOBODY = Partners(0, 0.0, ())
 
 
 class AssignSettings(Settings):
@@ -58,9 +62,10 @@ class AssignPartners(Stage):
         tables.create(self.writes["rows"])
 
     def costs(self) -> Costs:
-        """Arrays around the largest cleft."""
-        n = math.prod(self.settings.block)
-        return Costs(memory_bytes=60 * n + (128 << 20), read_bytes=20 * n, write_bytes=1 << 20)
+        """Arrays of a block, and of what a cleft reaches around it."""
+        around = _around(self.settings, volume.open(self.reads["clefts"]).voxel_size)
+        n = math.prod(b + 2 * a for b, a in zip(self.settings.block, around, strict=True))
+        return Costs(memory_bytes=80 * n + (128 << 20), read_bytes=20 * n, write_bytes=1 << 20)
 
 
 def require_fitting(labels: volume.Volume, box: Box, voxel_size: VoxelSize) -> None:
@@ -81,14 +86,18 @@ def require_fitting(labels: volume.Volume, box: Box, voxel_size: VoxelSize) -> N
 def partners_block(block: Block, context: Context) -> Counters:
     """Partners of the clefts that begin in one block."""
     settings = context.parsed(AssignSettings)
-    whole = components(context.reads["whole"], settings.key)
-    first = _first_voxel(whole["id"], block.total)
-    mine = whole[((first >= block.write.start) & (first < block.write.stop)).all(1)]
-    size = volume.open(context.reads["clefts"]).voxel_size
+    parts, begins = _by_block(
+        context.reads["whole"], settings.key, Grid(block.total, settings.block)
+    )
+    mine = parts[slice(*np.searchsorted(begins, [block.number, block.number + 1]))]
+    opened = {k: volume.open(context.reads[k]) for k in SOURCES if k in context.reads}
+    size = opened["clefts"].voxel_size
+    large = _box_voxels(mine) * size.volume > settings.partners.max_box_nm3
+    large &= "segmentation" in opened
     at, score = clefts.positions_nm(mine, size), clefts.scores(mine)
     rows: list[tuple[Any, ...]] = []
     for k, part in enumerate(mine):
-        found = _partners(part, block.total, context, settings, size)
+        found = NOBODY if large[k] else _partners(part, block.total, opened, settings)
         base = (
             int(part["id"]), *map(float, at[k]), float(part["voxels"] * size.volume),
             float(score[k]), found.pre, found.pre_score,
@@ -108,25 +117,44 @@ def partners_block(block: Block, context: Context) -> Counters:
         "partners": int(np.count_nonzero(columns["post"])),
         "without_pre": len(np.unique(columns["id"][columns["pre"] == 0])),
         "without_post": len(np.unique(columns["id"][columns["post"] == 0])),
+        "too_large": int(large.sum()),
     }
 
 
 def _partners(
-    part: np.ndarray, total: Box, context: Context, settings: AssignSettings, size: VoxelSize
+    part: np.ndarray, total: Box, opened: dict[str, volume.Volume], settings: AssignSettings
 ) -> Partners:
-    if "pre" not in context.reads:
-        return Partners(0, 0.0, ())
-    reach = settings.partners.reach_nm
-    around = zyx([math.ceil(2 * reach / v) + 1 for v in size])
-    box = Box(zyx(part["low"].tolist()), zyx(part["high"].tolist())).grown(around)
-    box = box.intersection(total)
-    ids = volume.open(context.reads["clefts"]).read(box)
-    pre, post = (volume.open(context.reads[k]).read(box) for k in ("pre", "post"))
-    found = evidence(
-        ids == part["id"], (ids != part["id"]) & (ids != 0), pre, post,
-        _filled(volume.open(context.reads["segmentation"]), box), tuple(size), reach,
-    )  # fmt: skip
-    return partners(found, settings.partners)
+    """Partners of one cleft; what lies around it is read in pieces no larger than a block."""
+    if "segmentation" not in opened:
+        return NOBODY
+    cleft = opened["clefts"]
+    around = _around(settings, cleft.voxel_size)
+    near = Box(zyx(part["low"].tolist()), zyx(part["high"].tolist())).grown(around)
+    found = []
+    for piece in Grid(near.intersection(total), settings.block):
+        read = piece.write.grown(around).intersection(total)
+        ids = cleft.read(read)
+        own = ids == part["id"]
+        if own.any():
+            found.append(
+                tally(
+                    own, (ids != 0) & ~own, opened["pre"].read(piece.write),
+                    opened["post"].read(piece.write),
+                    _filled(opened["segmentation"], piece.write), tuple(cleft.voxel_size),
+                    settings.partners.reach_nm, piece.write.slices(read.start),
+                )
+            )  # fmt: skip
+    return partners(evidence(found, tuple(cleft.voxel_size)), settings.partners)
+
+
+def _around(settings: AssignSettings, voxel_size: VoxelSize) -> Zyx:
+    """Voxels that the reach covers along z, y, x."""
+    return zyx([math.ceil(settings.partners.reach_nm / v) + 1 for v in voxel_size])
+
+
+def _box_voxels(parts: np.ndarray) -> np.ndarray:
+    """Voxels of the box of each component, (n,) float64."""
+    return np.asarray((parts["high"] - parts["low"]).astype(np.float64).prod(axis=1))
 
 
 def _filled(labels: volume.Volume, box: Box) -> np.ndarray:
@@ -138,6 +166,20 @@ def _filled(labels: volume.Volume, box: Box) -> np.ndarray:
     if not inside.is_empty:
         out[inside.slices(box.start)] = labels.read(inside)
     return out
+
+
+@functools.lru_cache(maxsize=1)
+def _by_block(whole: str, key: str, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """PARTS of all clefts in the order of the blocks they begin in, and the numbers of those.
+
+    key: of what they were made of: a worker that lives on must not answer for another run's.
+    Made once in a process: no block looks through the clefts of all others.
+    """
+    parts = components(whole)
+    offset = _first_voxel(parts["id"], grid.total) - np.array(grid.total.start)
+    number = np.ravel_multi_index(tuple((offset // np.array(grid.block)).T), grid.shape)
+    order = np.argsort(number, kind="stable")
+    return parts[order], number[order]
 
 
 def _first_voxel(ids: np.ndarray, total: Box) -> np.ndarray:

@@ -1,16 +1,17 @@
 """Partners: which object is presynaptic at a cleft, and which ones are postsynaptic.
 
     cleft + pre, post, objects around it
-      evidence   for each object near the cleft: the volume that the network calls pre, and post
+      tally      in each piece of space near the cleft: sums of what the network says of each object
+      evidence   of all pieces: for each object, the volume that is called pre, and post
       partners   one presynaptic object, and one or more others that are postsynaptic
 
-What it is: the decision at one cleft, on a small array around it; a synapse may have several
+What it is: the decision at one cleft, on small arrays around it; a synapse may have several
 partners, as most of the fly's have (polyadic). What it is not: blocks, or tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,9 @@ class PartnerSettings(Settings):
     """Of the strongest postsynaptic object's evidence that another partner has at least."""
     min_side_nm3: float = Field(10_000.0, ge=0)
     """Evidence (volume times probability) below which an object is no partner."""
+    max_box_nm3: float = Field(3e10, gt=0)
+    """Clefts in a larger box get no partners, and are counted as clefts_too_large: so large are
+    folds and cracks that were taken for a cleft."""
 
 
 class Evidence(NamedTuple):
@@ -45,6 +49,12 @@ class Evidence(NamedTuple):
     post_mean: np.ndarray
 
 
+TALLY = np.dtype([("id", "<u8"), ("said", "<i8", 2), ("sure", "<i8", 2), ("sure_said", "<i8", 2)])
+"""Of an object: sums over its voxels near a cleft, of pre and of post. said: probability times 255.
+sure: voxels that are called so (0.5 or more), and sure_said: theirs. Whole numbers, so that sums of
+pieces do not depend on how they were cut."""
+
+
 class Partners(NamedTuple):
     """The decision. pre: id, 0 = nobody.  posts: ids with their scores, strongest first."""
 
@@ -53,7 +63,7 @@ class Partners(NamedTuple):
     posts: tuple[tuple[int, float], ...]
 
 
-def evidence(
+def tally(
     own: np.ndarray,
     other: np.ndarray,
     pre: np.ndarray,
@@ -61,32 +71,42 @@ def evidence(
     labels: np.ndarray,
     voxel_size: Sequence[float],
     reach_nm: float,
-) -> Evidence:
-    """What the voxels near one cleft say.
+    here: tuple[slice, slice, slice] = (slice(None),) * 3,
+) -> np.ndarray:
+    """What the voxels of one piece of space say of a cleft near it, as TALLY.
 
     own: (z, y, x) bool, the cleft.  other: bool, other clefts; a voxel nearer to one of those says
-    nothing here.  pre, post: uint8, probability times 255.  labels: objects.
-    The arrays must hold everything within `reach_nm` of the cleft, and other clefts within twice
-    that.
+    nothing here.  here: the piece in those arrays, which must hold all that lies within `reach_nm`
+    of it.  pre, post: uint8 of the piece alone, probability times 255.  labels: its objects.
     """
     size = [float(v) for v in voxel_size]
-    far = ndimage.distance_transform_edt(~own, sampling=size)
-    near = far <= reach_nm
+    if not own.any():
+        return np.zeros(0, TALLY)
+    far = ndimage.distance_transform_edt(~own, sampling=size)[here]
+    near = (far <= reach_nm) & (labels != 0)
     if other.any():
-        near &= far <= ndimage.distance_transform_edt(~other, sampling=size)
-    near &= labels != 0
+        near &= far <= ndimage.distance_transform_edt(~other, sampling=size)[here]
     ids, which = np.unique(labels[near], return_inverse=True)
-    n, volume = len(ids), float(np.prod(size))
-    sums = []
-    means = []
-    for said in (pre[near].astype(np.int64), post[near].astype(np.int64)):
-        total = np.bincount(which, said, minlength=n) / 255.0
+    out = np.zeros(len(ids), TALLY)
+    out["id"] = ids
+    for side, said in enumerate((pre[near].astype(np.int64), post[near].astype(np.int64))):
         sure = said >= 128
-        count = np.bincount(which[sure], minlength=n)
-        mean = np.bincount(which[sure], said[sure], minlength=n) / 255.0 / np.maximum(count, 1)
-        sums.append(total * volume)
-        means.append(mean)
-    return Evidence(ids.astype(np.uint64), sums[0], sums[1], means[0], means[1])
+        out["said"][:, side] = np.bincount(which, said, minlength=len(ids))
+        out["sure"][:, side] = np.bincount(which[sure], minlength=len(ids))
+        out["sure_said"][:, side] = np.bincount(which[sure], said[sure], minlength=len(ids))
+    return out
+
+
+def evidence(tallies: Iterable[np.ndarray], voxel_size: Sequence[float]) -> Evidence:
+    """What all pieces of space around one cleft say together: the same, however it was cut."""
+    rows = np.concatenate([np.zeros(0, TALLY), *tallies])
+    ids, which = np.unique(rows["id"], return_inverse=True)
+    whole = np.zeros(len(ids), TALLY)
+    for name in ("said", "sure", "sure_said"):
+        np.add.at(whole[name], which, rows[name])
+    nm3 = whole["said"] / 255.0 * float(np.prod([float(v) for v in voxel_size]))
+    mean = whole["sure_said"] / 255.0 / np.maximum(whole["sure"], 1)
+    return Evidence(ids, nm3[:, 0], nm3[:, 1], mean[:, 0], mean[:, 1])
 
 
 def partners(found: Evidence, settings: PartnerSettings) -> Partners:
