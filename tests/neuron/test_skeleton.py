@@ -61,6 +61,71 @@ def test_paths_side_by_side_within_the_ball_become_one():
     assert measures.cable == pytest.approx(100 * 16, rel=0.1)
 
 
+def steps(*corners) -> np.ndarray:
+    """Voxels along straight lines between corners, each once, one axis at a time."""
+    out = [np.array(corners[0])]
+    for corner in corners[1:]:
+        while (out[-1] != corner).any():
+            out.append(out[-1] + np.sign(np.array(corner) - out[-1]))
+    return np.array(out)
+
+
+def chain(voxels, radius) -> sk.Piece:
+    """A piece along voxels, in their order."""
+    n = len(voxels)
+    edges = np.stack([np.arange(n - 1), np.arange(1, n)], 1)
+    return sk.Piece(1, n, voxels, edges, np.broadcast_to(np.asarray(radius, float), n))
+
+
+def test_a_branch_that_passes_close_to_its_trunk_is_kept_whole():
+    # out 12 voxels, 60 along the trunk and half way back: all of it in the trunk's balls
+    trunk = steps((0, 0, 0), (0, 0, 200))
+    branch = steps((0, 0, 100), (0, 12, 100), (0, 12, 160), (0, 6, 160))
+    found = sk.join([chain(trunk, 60.0), chain(branch, 30.0)], VoxelSize(16, 16, 16))
+    assert sk.measure(found) == sk.Measures((200 + 12 + 60 + 6) * 16.0, 1, 3, 1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_end_is_lost_that_lies_farther_along_its_branch_than_the_ball_there(seed):
+    rng = np.random.default_rng(seed)
+    size, scale, const = VoxelSize(40, 16, 16), 1.5, 300.0
+    nm = np.array(tuple(size))
+    tree = {(0, 0, x): (float(rng.uniform(50, 400)), None) for x in range(150)}
+    edges = [((0, 0, x), (0, 0, x + 1)) for x in range(149)]
+    for _ in range(25):  # branches from anywhere, that run beside the trunk in its balls or stray
+        here = list(tree)[rng.integers(len(tree))]
+        thin = float(rng.uniform(20, 100))
+        along = (0, 0, int(rng.choice([-1, 1])))
+        out = tuple(int(a) for a in rng.integers(-1, 2, 3))
+        turn, stop = rng.integers(1, [30, 80])
+        for k in range(turn + stop):
+            there = tuple(int(a) for a in np.array(here) + (out if k < turn else along))
+            if there in tree:
+                break
+            tree[there] = (thin, here)
+            edges.append((here, there))
+            here = there
+    number = {voxel: k for k, voxel in enumerate(tree)}
+    vertices = (np.array(list(tree)) + 0.5) * nm
+    graph = sk.Skeleton(
+        vertices,
+        np.array([[number[a], number[b]] for a, b in edges]),
+        np.array([radius for radius, _ in tree.values()]),
+    )
+    kept = sk.thinned(graph, scale=scale, const=const)
+    assert sk.measure(kept).trees == 1
+    at = [number[tuple(int(i) for i in v)] for v in np.floor(kept.vertices / nm)]
+    whole = sk._matrix(graph.edges, np.linalg.norm(
+        np.diff(vertices[graph.edges], axis=1)[:, 0], axis=1), len(vertices))  # fmt: skip
+    # from every kept vertex by straight line in its inscribed ball, then along the graph
+    apart = np.linalg.norm(vertices[at][:, None] - vertices[None], axis=2)
+    along = sk.csgraph.dijkstra(whole, False)
+    ends = np.flatnonzero(np.bincount(graph.edges.reshape(-1)) == 1)
+    for lost in set(ends.tolist()) - set(at):
+        ways = np.where(apart <= kept.radii[:, None], apart + along[lost][None], np.inf)
+        assert (ways.min(1) <= scale * kept.radii + const).any()
+
+
 def test_a_wide_loop_is_opened_not_lost():
     n = 200
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)

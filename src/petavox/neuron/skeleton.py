@@ -101,9 +101,15 @@ def thinned(graph: Skeleton, *, scale: float, const: float) -> Skeleton:
     """Trees from a graph that may hold loops and paths side by side.
 
     TEASAR's selection (Sato et al. 2000) on the graph: the root is the end farthest from the
-    thickest vertex; ways to it prefer thick edges; the farthest vertex not yet cleared adds its
-    way to what is kept, and a ball of radius scale * r + const around each new vertex clears
-    what lies in it.
+    thickest vertex; ways to it prefer thick edges; the farthest vertex not yet explained adds its
+    way to what is kept.
+
+    A ball of radius scale * r + const around each kept vertex explains the inner vertices in it:
+    paths side by side are loops of the graph, and go by how near they are. An end of the graph
+    goes by its way: a branch that curls back, or passes close by, is in the ball and yet a branch
+    of its own. Its way begins where it leaves the inscribed ball (radius r) of a kept vertex; the
+    end is explained if the way, with the straight line from there to that vertex, is no longer
+    than scale * r + const of that vertex.
     """
     n = len(graph.vertices)
     if n == 0:
@@ -120,26 +126,30 @@ def thinned(graph: Skeleton, *, scale: float, const: float) -> Skeleton:
         eager, False, indices=roots, min_only=True, return_predecessors=True
     )
     far = csgraph.dijkstra(plain, False, indices=roots, min_only=True)
+    step = np.linalg.norm(v - v[np.where(parent < 0, np.arange(n), parent)], axis=1)
+    end = np.bincount(e.reshape(-1), minlength=n) == 1
     kept, cleared = np.zeros(n, bool), np.zeros(n, bool)
+    left = np.full(n, -1.0)  # of a kept vertex's ball, at the vertices in its inscribed one; nm
     near, ball = cKDTree(v), scale * r + const
     used = []
 
-    def clear(path: list[int]) -> None:
-        for centre, inside, _ in _in_balls(near, np.array(path, np.int64), ball):
-            cleared[inside[part[inside] == part[centre]]] = True
+    def keep(path: list[int]) -> None:
+        kept[path] = True
+        for centre, inside, distance in _in_balls(near, np.array(path, np.int64), ball):
+            own = part[inside] == part[centre]
+            cleared[inside[own]] = True
+            own &= distance <= r[centre]
+            np.maximum.at(left, inside[own], (ball[centre] - distance)[own])
 
-    kept[roots] = True
-    clear(roots.tolist())
-    cleared[roots] = True
+    keep(roots.tolist())
     for tip in np.argsort(-far, kind="stable").tolist():
-        if cleared[tip]:
+        if kept[tip] or (_within(tip, parent, step, left) if end[tip] else cleared[tip]):
             continue
         path = [tip]
         while not kept[path[-1]]:
             path.append(int(parent[path[-1]]))
         used += list(itertools.pairwise(path))
-        kept[path] = True
-        clear(path)
+        keep(path)
     return _kept(Skeleton(v, np.array(used, np.int64).reshape(-1, 2), r), kept)
 
 
@@ -226,6 +236,18 @@ def _walk(near: list[dict[int, float]], end: int, limit: float) -> tuple[float, 
         length += near[here][ways[0]]
         before = here
         path.append(ways[0])
+
+
+def _within(tip: int, parent: np.ndarray, step: np.ndarray, left: np.ndarray) -> bool:
+    """Whether the way from an end to the first vertex with something left is no longer than that.
+
+    parent, step: the next vertex on the way to the root, and how far it is (nm).
+    """
+    at, way = tip, 0.0
+    while left[at] < 0:
+        way += step[at]
+        at = int(parent[at])
+    return bool(way <= left[at])
 
 
 def _in_balls(
