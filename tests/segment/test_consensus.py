@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from petavox.cooccurrence import grouped
 from petavox.errors import BadInput
+from petavox.segment import parts as part_tables
 from petavox.segment.consensus import consensus, consensus_ids
-from petavox.segment.parts import added, parts_of, relabelled
+from petavox.segment.parts import Parts, added, parts_of, relabelled
 
 
 def of(a, b, min_size=1):
@@ -120,3 +122,32 @@ def test_tables_of_blocks_add_up_to_the_table_of_the_volume(a, b, z, x):
     for s, t in cuts:
         out[s, :, t] = relabelled([a[s, :, t], b[s, :, t]], summed, ids)
     assert np.array_equal(out, consensus(a, b, 2))
+
+
+@given(
+    arrays(np.uint64, (6, 6), elements=st.integers(0, 3)),
+    arrays(np.uint64, (6, 6), elements=st.integers(2**64 - 3, 2**64 - 1)),
+)
+def test_parts_of_a_block_are_found_in_the_table_of_the_whole(a, b):
+    parts = parts_of([a, b, a])
+    ids = np.arange(len(parts), dtype=np.uint64)
+    place = {tuple(row): i for i, row in enumerate(parts.labels.tolist())}
+    out = relabelled([a[2:4], b[2:4], a[2:4]], parts, ids)
+    rows = zip(a[2:4].ravel().tolist(), b[2:4].ravel().tolist(), strict=True)
+    assert out.ravel().tolist() == [place[x, y, x] for x, y in rows]
+
+
+def test_a_block_does_not_sort_the_table_of_the_whole(monkeypatch):
+    """What is sorted is of the size of the block."""
+    n = 5000
+    ids = np.arange(1, n + 1, dtype=np.uint64)
+    table, block = Parts(np.stack([ids, ids], 1), np.ones(n, np.int64)), ids[7:9]
+    seen = []
+
+    def sorting(keys):
+        seen.append(len(keys[0]))
+        return grouped(keys)
+
+    monkeypatch.setattr(part_tables, "grouped", sorting)
+    assert relabelled([block, block], table, ids).tolist() == [8, 9]
+    assert max(seen) == 2

@@ -103,11 +103,28 @@ def _find(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         raise BadInput(
             f"the table is of {known.shape[1]} segmentations, the voxels of {wanted.shape[1]}."
         )
-    both = np.concatenate([known, wanted])
-    order, heads = grouped(list(both.T))
-    # a group of equal rows is a known one, the first by the order of sorting, and a wanted one
-    if len(heads) != len(known):
+    n = len(wanted)
+    low, high = np.zeros(n, np.int64), np.full(n, len(known), np.int64)
+    # column by column, among the rows whose earlier columns agree: a block asks for few parts of
+    # a large table
+    for column, value in zip(known.T, wanted.T, strict=True):
+        low, high = (_bisect(column, low, high, value, after=after) for after in (False, True))
+    if (low == high).any():
         raise BadInput("the voxels hold combinations of objects that are not in the table.")
-    group = np.zeros(len(both), np.int64)
-    group[order] = np.repeat(np.arange(len(heads)), np.diff(heads, append=len(both)))
-    return group[len(known) :]
+    return low
+
+
+def _bisect(
+    column: np.ndarray, low: np.ndarray, high: np.ndarray, value: np.ndarray, *, after: bool
+) -> np.ndarray:
+    """Where value[i] stands, or ends (`after`), in the sorted column[low[i] : high[i]]."""
+    low, high = low.copy(), high.copy()
+    open_ = np.flatnonzero(low < high)
+    while len(open_):
+        middle = (low[open_] + high[open_]) // 2
+        there = column[middle]
+        above = there <= value[open_] if after else there < value[open_]
+        low[open_[above]] = middle[above] + 1
+        high[open_[~above]] = middle[~above]
+        open_ = open_[low[open_] < high[open_]]
+    return low
