@@ -180,6 +180,18 @@ def test_labels_of_blocks_made_anew_in_another_grid_are_read_in_that_one(tmp_pat
         assert BlockLabels.open(tmp_path / "blocks").grid == grid
 
 
+def test_final_objects_of_many_blocks_are_counted_without_a_merging_for_each(monkeypatch):
+    """Even ids merge into the odd one before them; 1 lies in no write box."""
+    blocks = [{"id": np.array([2 * k, 2 * k + 1], np.uint64)} for k in range(1, 201)]
+    monkeypatch.setattr(stage.tables, "parts", lambda *_: iter(blocks))
+    monkeypatch.setattr(stage, "final_ids", lambda _, ids: ids - (ids % 2 == 0).astype(np.uint64))
+    merged = []
+    monkeypatch.setattr(stage, "distinct", lambda v: merged.append(len(v)) or np.unique(v))
+    # 1, 3, ..., 399, which stand for the even ones too, and 401
+    assert stage._count_final("none", len(blocks), "none") == 201
+    assert merged == [200]
+
+
 def test_other_code_merges_again(tmp_path, rng, monkeypatch):
     stored(tmp_path / "image", boxes((9, 9, 20), 8, rng))
 

@@ -182,6 +182,26 @@ def test_other_code_decides_again(here, monkeypatch):
     requires_again(monkeypatch, "petavox.segment.prior", asking, "known_of", lambda: go(here))
 
 
+def test_objects_of_many_blocks_add_up_without_a_merging_for_each(monkeypatch):
+    """Each object lies in two blocks; 2, 4 voxels and grey values of 10."""
+    pieces = [
+        {
+            "id": np.array([k, k + 1], np.uint64),
+            "voxels": np.array([1, 3]),
+            "gray": np.full(2, 20.0),
+        }
+        for k in range(1, 201)
+    ]
+    monkeypatch.setattr(asking.tables, "parts", lambda *_: iter(pieces))
+    added, calls = asking._added, []
+    monkeypatch.setattr(asking, "_added", lambda found: calls.append(found) or added(found))
+    ids, voxels, gray = asking.objects("none", len(pieces))
+    assert ids.tolist() == list(range(1, 202))
+    assert voxels.tolist() == [1] + [4] * 199 + [3]
+    assert gray.tolist() == [20] + [10] * 199 + [pytest.approx(20 / 3)]
+    assert len(calls) == 1
+
+
 def test_the_network_may_judge_in_int8(here):
     exact, rounded = go(here), go(here, "rounded", settings=in_int8(), shuffle=5)
     assert (rounded["accepted"], rounded["objects"]) == (exact["accepted"], exact["objects"])

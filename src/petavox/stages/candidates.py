@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 from petavox import volume
 from petavox.blocks.content import made_by
 from petavox.blocks.task import Context, Costs, Counters
+from petavox.cooccurrence import grouped
 from petavox.errors import BadInput
 from petavox.provenance import digest
 from petavox.segment.candidates import Contacts, contacts, joined, no_contacts, reach
@@ -241,14 +242,27 @@ def _require_memory(pairs: int, most: int) -> None:
 
 def objects(candidates: str | Path, blocks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(ids, voxels, mean grey value) of all objects of a table of candidates; ids ascending."""
-    ids, sums = np.zeros(0, np.uint64), np.zeros((0, 2))
+    total, waiting = _no_objects(), []
     for columns in tables.parts(candidates, blocks, "sizes"):
-        both = np.concatenate([ids, columns["id"]])
-        amount = np.concatenate([sums, np.stack([columns["voxels"], columns["gray"]], 1)])
-        ids, place = np.unique(both, return_inverse=True)
-        sums = np.zeros((len(ids), 2))
-        np.add.at(sums, place, amount)
-    return ids, sums[:, 0].astype(np.int64), sums[:, 1] / np.maximum(sums[:, 0], 1)
+        waiting.append([columns[k] for k in ("id", "voxels", "gray")])
+        # merged when doubled: with every block, the work would be quadratic in blocks
+        if sum(len(w[0]) for w in waiting) > max(1 << 20, len(total[0])):
+            total, waiting = _added([total, *waiting]), []
+    ids, voxels, gray = _added([total, *waiting])
+    return ids, voxels, gray / np.maximum(voxels, 1)
+
+
+def _no_objects() -> list[np.ndarray]:
+    return [np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0)]
+
+
+def _added(tables_: list[list[np.ndarray]]) -> list[np.ndarray]:
+    """Ids, voxels and grey values of several tables as one, equal ids added up; ids ascending."""
+    ids, voxels, gray = (np.concatenate(column) for column in zip(*tables_, strict=True))
+    order, heads = grouped([ids])
+    if len(heads) == 0:
+        return _no_objects()
+    return [ids[order][heads], *(np.add.reduceat(v[order], heads) for v in (voxels, gray))]
 
 
 def overlaps_of(labels: str | Path) -> dict[tuple[int, int], int]:

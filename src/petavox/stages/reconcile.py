@@ -37,7 +37,7 @@ from petavox.blocks.task import Context, Costs, Counters
 from petavox.errors import BadInput, WorkFailed
 from petavox.provenance import digest, record
 from petavox.segment.links import Links, pack
-from petavox.segment.unionfind import PartitionedUnion, components
+from petavox.segment.unionfind import PartitionedUnion, components, distinct, look_up
 from petavox.segment.votes import Rule, contingency, decide, partners, touching
 from petavox.settings import Settings, ZyxSetting
 from petavox.space import Block, Box, Grid, zyx
@@ -328,18 +328,24 @@ def _proof(
 
 def _count_final(links: str, blocks: int, lookup: Path) -> int:
     """Distinct final ids in the write boxes; holds one number for each merged object."""
-    merged = np.zeros(0, np.uint64)
+    merged, waiting = np.zeros(0, np.uint64), []
     unchanged = 0
     for columns in tables.parts(links, blocks, "objects"):
         final = final_ids(lookup, columns["id"])
         same = final == columns["id"]
         unchanged += int(same.sum())
-        merged = np.union1d(merged, final[~same])
+        waiting.append(final[~same])
+        # merged when doubled: with every block, the work would be quadratic in blocks
+        if sum(map(len, waiting)) > max(1 << 20, len(merged)):
+            merged, waiting = distinct(np.concatenate([merged, *waiting])), []
+    merged = distinct(np.concatenate([merged, *waiting]))
     # the smallest member may lie in the context of its block only: then it was not counted
     there = 0
     for columns in tables.parts(links, blocks, "objects"):
         same = final_ids(lookup, columns["id"]) == columns["id"]
-        there += int(np.isin(columns["id"][same], merged).sum())
+        mine = columns["id"][same]
+        # the table is sorted: a search for each id, not a sort of the table for each block
+        there += int((look_up(mine, merged, np.zeros_like(merged)) == 0).sum())
     return unchanged + len(merged) - there
 
 
