@@ -14,11 +14,11 @@ from petavox.errors import BadInput
 from petavox.segment.candidates import contacts
 from petavox.segment.chunkedgraph import (
     Edges,
+    EdgesByChunk,
     Layout,
     components_message,
     edges_message,
     edges_of,
-    of_chunk,
     touching,
 )
 from petavox.space import Box, Grid
@@ -101,11 +101,30 @@ def test_an_edge_that_leaves_a_chunk_is_in_both_files():
         np.array([10, 20, 30], np.uint64),
     )
     chunks = (np.array([0, 0, 1]), np.array([0, 1, 1]))
+    by_chunk = EdgesByChunk(edges, chunks)
     for number, mine, other in ((0, one, two), (1, two, one)):
-        within, leaving = of_chunk(edges, chunks, number)
+        within, leaving = by_chunk.of(number)
         assert (within.p.tolist(), within.q.tolist()) == ([mine + 1], [mine + 2])
         assert (leaving.p.tolist(), leaving.q.tolist()) == ([mine + 1], [other + 1])
         assert leaving.area.tolist() == [20]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=30))
+def test_edges_by_chunk_are_those_that_touch_it(ends):
+    """Against looking at every edge; the piece of chunk c in edge i is 100 c + i."""
+    of_p, of_q = (np.array([e[k] for e in ends], np.int64) for k in (0, 1))
+    row = np.arange(len(ends))
+    p, q = (np.uint64(100) * c.astype(np.uint64) + row.astype(np.uint64) for c in (of_p, of_q))
+    edges = Edges(p, q, row.astype(np.float32), row.astype(np.uint64))
+    by_chunk = EdgesByChunk(edges, (of_p, of_q))
+    for number in range(6):
+        within, leaving = by_chunk.of(number)
+        assert within.area.tolist() == [i for i, e in enumerate(ends) if e == (number, number)]
+        out = [i for i, (a, b) in enumerate(ends) if a == number != b]
+        back = [i for i, (a, b) in enumerate(ends) if b == number != a]
+        assert leaving.area.tolist() == out + back
+        assert leaving.affinity.tolist() == out + back
+        assert leaving.p.tolist() == [100 * number + i for i in out + back]
 
 
 def test_the_bytes_of_messages():

@@ -194,23 +194,49 @@ def _largest(
     return pieces[order][at]
 
 
-def of_chunk(
-    edges: Edges, chunks: tuple[np.ndarray, np.ndarray], number: int
-) -> tuple[Edges, Edges]:
-    """Edges of one chunk, its own piece first: those within it, and those that leave it.
+class EdgesByChunk:
+    """Edges sorted once by chunk, so that a chunk does not look at all of them.
 
-    chunks: the number of the chunk of each p and q.  Edges within have p < q.
+    chunks: the number of the chunk of each p and q.
     """
-    here_p, here_q = chunks[0] == number, chunks[1] == number
-    inside, out, back = here_p & here_q, here_p & ~here_q, here_q & ~here_p
-    within = Edges(*(v[inside] for v in (edges.p, edges.q, edges.affinity, edges.area)))
-    leaving = Edges(
-        np.concatenate([edges.p[out], edges.q[back]]),
-        np.concatenate([edges.q[out], edges.p[back]]),
-        np.concatenate([edges.affinity[out], edges.affinity[back]]),
-        np.concatenate([edges.area[out], edges.area[back]]),
-    )
-    return within, leaving
+
+    def __init__(self, edges: Edges, chunks: tuple[np.ndarray, np.ndarray]) -> None:
+        of_p, of_q = chunks
+        inside = np.flatnonzero(of_p == of_q)
+        across = np.flatnonzero(of_p != of_q)
+        self._within = _Sorted(_rows_of(edges, inside), of_p[inside])
+        # once for each of their two chunks, that one's piece first
+        out = _rows_of(edges, across)
+        both = Edges(
+            np.concatenate([out.p, out.q]),
+            np.concatenate([out.q, out.p]),
+            np.concatenate([out.affinity, out.affinity]),
+            np.concatenate([out.area, out.area]),
+        )
+        self._leaving = _Sorted(both, np.concatenate([of_p[across], of_q[across]]))
+
+    def of(self, number: int) -> tuple[Edges, Edges]:
+        """Edges of one chunk, its own piece first: those within it, and those that leave it.
+
+        Edges within have p < q.
+        """
+        return self._within.of(number), self._leaving.of(number)
+
+
+class _Sorted:
+    """Edges by the number of a chunk, in their order within each."""
+
+    def __init__(self, edges: Edges, number: np.ndarray) -> None:
+        order = np.argsort(number, kind="stable")
+        self._edges, self._number = _rows_of(edges, order), number[order]
+
+    def of(self, number: int) -> Edges:
+        first, last = np.searchsorted(self._number, [number, number + 1])
+        return _rows_of(self._edges, slice(first, last))
+
+
+def _rows_of(edges: Edges, rows: np.ndarray | slice) -> Edges:
+    return Edges(edges.p[rows], edges.q[rows], edges.affinity[rows], edges.area[rows])
 
 
 def edges_message(within: Edges, between: Edges, cross: Edges) -> bytes:

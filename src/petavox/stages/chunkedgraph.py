@@ -204,23 +204,25 @@ def _write(
         return np.ravel_multi_index(tuple(layout.chunk_of(ids).T), shape)
 
     own = number(pieces)
-    ends = [(number(e.p), number(e.q)) for e in (between, cross)]
+    order = np.argsort(own, kind="stable")
+    edges = [pcg.EdgesByChunk(e, (number(e.p), number(e.q))) for e in (between, cross)]
     wrote = dict.fromkeys(("edge_files", "component_files", "pieces_without_edges"), 0)
-    for n in np.unique(own):
+    chunks, starts = np.unique(own[order], return_index=True)
+    for n, mine in zip(chunks, np.split(order, starts[1:]), strict=True):
         z, y, x = (int(i) for i in np.unravel_index(int(n), shape))
-        within, leaving = pcg.of_chunk(between, ends[0], int(n))
-        inside, cut = pcg.of_chunk(cross, ends[1], int(n))
+        within, leaving = edges[0].of(int(n))
+        inside, cut = edges[1].of(int(n))
         assert len(inside) == 0  # an object is one piece in a chunk
-        here = pieces[own == n]
+        here = pieces[mine]
         if len(within) + len(leaving) + len(cut):
             data = pcg.edges_message(within, leaving, cut)
             packed = codec.compress(data, asbytes=True)
             (place / "edges" / f"edges_{x}_{y}_{z}.proto.zst").write_bytes(packed)
             wrote["edge_files"] += 1
         known = np.unique(np.concatenate([here, leaving.q, cut.q]))
-        mine = final[np.searchsorted(pieces, known)]
-        order = np.argsort(mine, kind="stable")
-        groups = np.split(known[order], np.flatnonzero(np.diff(mine[order])) + 1)
+        neuron = final[np.searchsorted(pieces, known)]
+        row = np.argsort(neuron, kind="stable")
+        groups = np.split(known[row], np.flatnonzero(np.diff(neuron[row])) + 1)
         data = pcg.components_message(groups)
         (place / "components" / f"components_{x}_{y}_{z}.proto").write_bytes(data)
         wrote["component_files"] += 1
