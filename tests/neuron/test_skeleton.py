@@ -239,18 +239,20 @@ def tubes() -> np.ndarray:
     return labels
 
 
-def skeletons(labels: np.ndarray, block, start=(-7, 100, 3)) -> dict[int, sk.Skeleton]:
+def skeletons(
+    labels: np.ndarray, block, start=(-7, 100, 3), context=(4, 10, 10), size=SIZE
+) -> dict[int, sk.Skeleton]:
     teasar = pytest.importorskip("petavox.neuron.teasar")
     pytest.importorskip("kimimaro", reason="extra petavox[skeletons] is not installed")
     total = Box.of_shape(labels.shape, start)
     pieces: dict[int, list[sk.Piece]] = {}
-    for b in Grid(total, block, (4, 10, 10)):
+    for b in Grid(total, block, context):
         values = labels[b.read.slices(start)]
         for piece in teasar.block_pieces(
-            values, b.read, b.write, total, SIZE, teasar.TeasarSettings(), dust=1e5
+            values, b.read, b.write, total, size, teasar.TeasarSettings(), dust=1e5
         ):
             pieces.setdefault(piece.label, []).append(piece)
-    joined = {label: sk.join(p, SIZE, dust=1e5) for label, p in pieces.items()}
+    joined = {label: sk.join(p, size, dust=1e5) for label, p in pieces.items()}
     return {label: s for label, s in joined.items() if len(s.vertices)}
 
 
@@ -279,6 +281,19 @@ def test_blocks_give_the_skeletons_of_the_whole_within_a_few_percent():
     assert (y.branch_points, y.end_points, y.trees) == (1, 3, 1)
     straight = sk.measure(one[2])
     assert straight.cable == pytest.approx(84 * 16 + 2 * 60, rel=0.1)
+
+
+def test_blocks_inside_a_soma_have_finite_radii_and_lose_no_neurite():
+    # a cell body wider than a block of 8, and a neurite from it to the far end
+    z, y, x = np.mgrid[:24, :48, :120]
+    body = ((z - 12) * 40) ** 2 + ((y - 24) * 16) ** 2 + ((x - 30) * 16) ** 2 <= 460**2
+    labels = (body | ((abs(z - 12) < 2) & (abs(y - 24) < 4) & (x > 30))).astype(np.uint64)
+    one = skeletons(labels, labels.shape)[1]
+    many = skeletons(labels, (6, 12, 12), context=(1, 2, 2))[1]
+    for found in (one, many):
+        assert sk.measure(found).trees == 1
+        assert found.radii.max() < 600
+        assert found.vertices[:, 2].max() > (3 + 110) * 16
 
 
 def test_skeletons_lie_inside_their_object_with_its_radius():

@@ -72,7 +72,8 @@ def block_pieces(
 
     labels: (z, y, x) unsigned, the voxels of `read`, which holds `write`, the layer after it
     where `total` goes on, and context for the radii. Radii are exact up to the distance to the
-    faces of `read`, and too large beyond.
+    faces of `read`; beyond they are too large, but for an array of one object alone, whose radii
+    are the distance to those faces.
     dust: parts smaller than this (nm^3) that end inside the block are left out at once.
     Raises MissingExtra without kimimaro.
     """
@@ -108,6 +109,8 @@ def block_pieces(
         parallel=1,
     )
     depth = edt.edt(labels, anisotropy=size, black_border=False, parallel=1)
+    if not np.isfinite(depth).all():  # all one object: the least that a radius can be, not none
+        depth = edt.edt(labels, anisotropy=size, black_border=True, parallel=1)
     offset = np.array(core.start) - np.array(read.start)
     out = []
     for part in range(1, count + 1):
