@@ -296,6 +296,23 @@ def test_blocks_inside_a_soma_have_finite_radii_and_lose_no_neurite():
         assert found.vertices[:, 2].max() > (3 + 110) * 16
 
 
+def test_a_soma_and_its_neurite_are_one_tree_in_blocks():
+    # a body of 4 um radius, more than kimimaro's soma mode starts at, and neurites through it
+    z, y, x = np.mgrid[:90, :90, :200]
+    thin = ((z - 45) ** 2 + (y - 45) ** 2 <= 9) | ((z - 45) ** 2 + (x - 150) ** 2 <= 9)
+    body = (z - 45) ** 2 + (y - 45) ** 2 + (x - 45) ** 2 <= 40**2
+    labels = (body | thin).astype(np.uint64)
+    labels[:3, :3, :3] = 2  # otherwise kimimaro has one object alone, and other borders
+    size = VoxelSize(100, 100, 100)
+    one, many = (
+        sk.measure(skeletons(labels, b, context=(6, 6, 6), size=size)[1])
+        for b in (labels.shape, (90, 90, 100))
+    )
+    assert one.trees == many.trees == 1
+    assert many.end_points == one.end_points
+    assert many.cable == pytest.approx(one.cable, rel=0.1)
+
+
 def test_skeletons_lie_inside_their_object_with_its_radius():
     labels, start = tubes(), np.array((-7, 100, 3))
     found = in_blocks()

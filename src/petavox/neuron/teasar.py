@@ -9,6 +9,7 @@ TEASAR: Sato et al. 2000; kimimaro: Silversmith et al. 2021. All parameters are 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,28 +22,31 @@ from petavox.space import Box, VoxelSize
 
 
 class TeasarSettings(Settings):
-    """The rolling ball that clears what a path has explained has radius scale * r + const."""
+    """The rolling ball that clears what a path has explained has radius scale * r + const.
+
+    soma_detection_nm: objects with so large a radius have their holes filled first.
+    """
 
     scale: float = Field(1.5, gt=0)
     const_nm: float = Field(300.0, ge=0)
     pdrf_scale: float = Field(100_000.0, gt=0)
     pdrf_exponent: int = Field(4, ge=1)
     soma_detection_nm: float = Field(750.0, gt=0)
-    soma_acceptance_nm: float = Field(3500.0, gt=0)
-    soma_scale: float = Field(2.0, ge=0)
-    soma_const_nm: float = Field(300.0, ge=0)
 
     def kimimaro(self) -> dict[str, float]:
-        """The names that kimimaro uses."""
+        """The names that kimimaro uses.
+
+        Never its soma mode, which takes all that is near the root out of every path: inside a
+        block also the ways to the faces, where the neighbours' paths end, so trees would fall
+        apart. The ball of a soma's own vertices clears it, when the whole is joined.
+        """
         return {
             "scale": self.scale,
             "const": self.const_nm,
             "pdrf_scale": self.pdrf_scale,
             "pdrf_exponent": self.pdrf_exponent,
             "soma_detection_threshold": self.soma_detection_nm,
-            "soma_acceptance_threshold": self.soma_acceptance_nm,
-            "soma_invalidation_scale": self.soma_scale,
-            "soma_invalidation_const": self.soma_const_nm,
+            "soma_acceptance_threshold": math.inf,
         }
 
 
