@@ -313,6 +313,21 @@ def test_a_soma_and_its_neurite_are_one_tree_in_blocks():
     assert many.cable == pytest.approx(one.cable, rel=0.1)
 
 
+@pytest.mark.parametrize("axes", [(0, 1), (0, 2), (1, 2), (0, 1, 2)])
+def test_a_contact_across_an_edge_or_corner_of_blocks_joins(axes):
+    # a diagonal line of single voxels that crosses the seams exactly where blocks meet; the
+    # first of its axes falls while the others rise
+    at = np.full((24, 3), 5)
+    at[:, list(axes)] = np.arange(24)[:, None]
+    at[:, axes[0]] = 23 - at[:, axes[0]]
+    labels = np.zeros((24, 24, 24), np.uint64)
+    labels[tuple(at.T)] = 1
+    one = sk.measure(skeletons(labels, (24, 24, 24))[1])
+    many = sk.measure(skeletons(labels, (12, 12, 12))[1])
+    assert one.trees == many.trees == 1
+    assert many.cable == pytest.approx(one.cable)
+
+
 def test_skeletons_lie_inside_their_object_with_its_radius():
     labels, start = tubes(), np.array((-7, 100, 3))
     found = in_blocks()

@@ -9,6 +9,7 @@ TEASAR: Sato et al. 2000; kimimaro: Silversmith et al. 2021. All parameters are 
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -95,7 +96,8 @@ def block_pieces(
     label = np.zeros(count + 1, np.uint64)
     label[parts.reshape(-1)] = inner.reshape(-1)
     owned = np.bincount(parts[write.slices(core.start)].reshape(-1), minlength=count + 1)
-    leave = owned == 0  # parts that lie in the shared layer alone are the next block's
+    # parts in the shared layer alone are the next block's, if that one sees all of them
+    leave = (owned == 0) & (_neighbours(parts, core, write, count) < 2)
     leave |= (owned * voxel_size.volume < dust) & ~_at_seams(parts, core, total, count)
     leave[0] = False
     if leave[1:].all():
@@ -131,6 +133,22 @@ def block_pieces(
             Piece(int(label[part]), int(owned[part]), at + np.array(core.start), edges, radii)
         )
     return out
+
+
+def _neighbours(parts: np.ndarray, core: Box, write: Box, count: int) -> np.ndarray:
+    """In the own boxes of how many next blocks each part has voxels.
+
+    Two of them touch across an edge or corner of this block, and neither sees the other's voxel:
+    only this block, which shares both layers, sees that they are one.
+    """
+    found = np.zeros(count + 1, np.int64)
+    for beyond in itertools.product((False, True), repeat=3):
+        if any(beyond):
+            start = [b if k else a for a, b, k in zip(write.start, write.stop, beyond, strict=True)]
+            stop = [c if k else b for b, c, k in zip(write.stop, core.stop, beyond, strict=True)]
+            box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+            found[np.unique(parts[box.slices(core.start)])] += 1
+    return found
 
 
 def _at_seams(parts: np.ndarray, core: Box, total: Box, count: int) -> np.ndarray:
