@@ -163,6 +163,15 @@ def test_a_fill_pass_keeps_large_ids_and_adds_new_ones(here):
     assert filled.max() > 2**40 + 7
 
 
+def test_earlier_ids_that_leave_no_room_for_new_ones_are_refused_before_the_flood(here):
+    box = pv.open(here / "image.zarr").box
+    values = np.zeros(box.shape, np.uint64)
+    values[0, 0, 0] = 2**64 - 1
+    with pytest.raises(PetavoxError, match="no room above it"):
+        run(here, earlier=labels_volume(here / "e.zarr", box, values))
+    assert not (here / "out.zarr").exists()
+
+
 def test_objects_of_a_coarser_pass_are_obstacles_of_the_fine_one(here):
     coarse = pv.create(
         here / "c.zarr",

@@ -111,6 +111,7 @@ def segment(
         shift_threshold=settings.shift_threshold,
     )
     ids, earlier = _earlier(settings.earlier, box, volume)
+    _require_room_for_ids(ids, box)
     request = {
         "settings": settings.model_dump(mode="json", exclude={"checkpoint_every", "device"}),
         "box": str(box),
@@ -262,6 +263,16 @@ def _earlier(path: str | None, box: Box, image: Volume) -> tuple[np.ndarray, np.
     else:
         ids = ids[1:]
     return ids.astype(np.uint64), numbers[places].reshape(box.shape)
+
+
+def _require_room_for_ids(ids: np.ndarray, box: Box) -> None:
+    """New ids count on from the largest earlier one, at most one for each voxel."""
+    largest = int(ids.max(initial=0))
+    if largest + box.size >= 1 << 64:
+        raise BadInput(
+            f"the largest id of the earlier objects is {largest}: there is no room above it for "
+            "the ids of new ones; renumber the earlier labels."
+        )
 
 
 def _refined(labels: Volume, box: Box, image: Volume) -> np.ndarray:
