@@ -153,6 +153,18 @@ def test_wrong_inputs_are_refused_before_anything_is_written(tmp_path):
     assert "say what to do" in refused("connectome", tmp_path / "c")
 
 
+@pytest.mark.parametrize("label", [0, -1, 256])
+def test_an_id_that_the_labels_cannot_hold_is_refused_in_a_sentence(tmp_path, label):
+    pytest.importorskip("kimimaro", reason="extra petavox[skeletons] is not installed")
+    with h5py.File(tmp_path / "few.h5", "w") as f:
+        f["labels"] = np.ones((5, 6, 7), np.uint8)
+        f.attrs["voxel_size_nm"] = [40.0, 4.0, 4.0]
+    said = refused("skeletonize", tmp_path / "few.h5/labels", tmp_path / "s", "--only", label)
+    assert f"only names id {label}" in said
+    assert "uint8, so ids go from 1 to 255" in said
+    assert not (tmp_path / "s").exists()
+
+
 def test_skeletons_and_connectome_of_a_volume_and_an_update_without_it(labels, tmp_path):
     pytest.importorskip("kimimaro", reason="extra petavox[skeletons] is not installed")
     path, values = labels

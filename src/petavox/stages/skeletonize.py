@@ -24,6 +24,7 @@ from pydantic import Field
 
 from petavox import provenance
 from petavox.blocks import Context, Costs, Counters, Engine, Ledger
+from petavox.errors import BadInput
 from petavox.neuron import skeleton as trees
 from petavox.neuron.sharding import ShardWriter
 from petavox.neuron.skeleton_files import INFO, precomputed, swc
@@ -116,6 +117,7 @@ def run(
     began = time.monotonic()
     require()
     source, total = objects.labels_of(labels, settings)
+    _check_only(settings, source.dtype)
     with objects.work_folder(out, overwrite=overwrite, ledger=ledger) as (work, ledger):
         first = SkeletonPieces(
             settings, reads={"labels": labels}, writes={"fragments": work / "fragments"}
@@ -145,6 +147,17 @@ def run(
         "trees": int(np.sum(table["trees"].to_numpy())),
         "seconds": round(time.monotonic() - began, 2),
     }
+
+
+def _check_only(settings: SkeletonSettings, dtype: np.dtype) -> None:
+    """Raise BadInput for an id that labels of this type cannot hold."""
+    most = int(np.iinfo(dtype).max)
+    for label in settings.only or ():
+        if not 0 < label <= most:
+            raise BadInput(
+                f"only names id {label}, which no object can have: the labels are {dtype}, "
+                f"so ids go from 1 to {most}."
+            )
 
 
 def skeleton_block(block: Block, context: Context) -> Counters:
