@@ -153,6 +153,35 @@ def test_wrong_inputs_are_refused_before_anything_is_written(tmp_path):
     assert "say what to do" in refused("connectome", tmp_path / "c")
 
 
+def test_pieces_of_a_shard_are_read_whole_and_files_without_any_by_their_ids_alone(
+    tmp_path, monkeypatch
+):
+    from petavox.stages import skeletonize as stage
+
+    rows = [
+        {"id": 2**63 + n, "voxels": n, "vertices": range(3 * n), "edges": range(2 * (n - 1)),
+         "radii": np.arange(n) / 2}
+        for n in (4, 1, 3)
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows, stage._PIECES), tmp_path / "0")
+    asked = []
+    read = pq.read_table
+    monkeypatch.setattr(
+        stage.pq, "read_table", lambda *a, **k: asked.append(k.get("columns")) or read(*a, **k)
+    )
+    found = list(stage._pieces(tmp_path / "0", lambda ids: ids != 2**63 + 4))
+    assert [p.label - 2**63 for p in found] == [1, 3]
+    for piece, n in zip(found, (1, 3), strict=True):
+        assert piece.voxels == n
+        assert piece.vertices.tolist() == np.arange(3 * n).reshape(n, 3).tolist()
+        assert piece.edges.tolist() == np.arange(2 * n - 2).reshape(n - 1, 2).tolist()
+        assert piece.radii.tolist() == (np.arange(n) / 2).tolist()
+    assert asked == [["id"], None]
+    asked.clear()
+    assert list(stage._pieces(tmp_path / "0", lambda ids: ids == 5)) == []
+    assert asked == [["id"]]
+
+
 @pytest.mark.parametrize("label", [0, -1, 256])
 def test_an_id_that_the_labels_cannot_hold_is_refused_in_a_sentence(tmp_path, label):
     pytest.importorskip("kimimaro", reason="extra petavox[skeletons] is not installed")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def run(
             values = objects.shared(source, total, settings)
             sums = (np.zeros(0, np.uint64), np.zeros(0))
             for number in range(values["files"]):
-                table = pq.read_table(work / "fragments" / str(number))
+                table = pq.read_table(work / "fragments" / str(number), columns=["id", "radii"])
                 size = pc.list_value_length(table["radii"]).to_numpy(zero_copy_only=False)
                 sums = objects.add_totals(sums, table["id"].to_numpy(), size)
             values |= objects.weighed(*sums, bytes_each=24)
@@ -244,17 +245,32 @@ def _objects(
 ) -> dict[int, list[trees.Piece]]:
     """The pieces of the objects of a shard, by id."""
     found: dict[int, list[trees.Piece]] = {}
+    order = shards.order[number]
     for n in range(shards.files):
-        table = pq.read_table(Path(context.reads["fragments"]) / str(n), partitioning=None)
-        mine = shards.sharding.places(table["id"].to_numpy())[0] == shards.order[number]
-        for row in table.filter(pa.array(mine)).to_pylist():
-            found.setdefault(row["id"], []).append(
-                trees.Piece(
-                    row["id"],
-                    row["voxels"],
-                    np.array(row["vertices"], np.int64).reshape(-1, 3),
-                    np.array(row["edges"], np.int64).reshape(-1, 2),
-                    np.array(row["radii"]),
-                )
-            )
+        file = Path(context.reads["fragments"]) / str(n)
+        for piece in _pieces(file, lambda ids: shards.sharding.places(ids)[0] == order):
+            found.setdefault(piece.label, []).append(piece)
     return dict(sorted(found.items()))
+
+
+def _pieces(file: Path, wanted: Callable[[np.ndarray], np.ndarray]) -> Iterator[trees.Piece]:
+    """The pieces in one file whose ids are wanted, in the file's order.
+
+    wanted: ids -> mask. Every shard asks every file, and most hold nothing of it: so only the
+    ids are read until one is wanted.
+    """
+    mine = wanted(pq.read_table(file, columns=["id"], partitioning=None)["id"].to_numpy())
+    if not mine.any():
+        return
+    table = pq.read_table(file, partitioning=None).filter(pa.array(mine))
+    lists = zip(*(_lists(table[k]) for k in ("vertices", "edges", "radii")), strict=True)
+    names = zip(table["id"].to_pylist(), table["voxels"].to_pylist(), strict=True)
+    for (label, voxels), (vertices, edges, radii) in zip(names, lists, strict=True):
+        yield trees.Piece(label, voxels, vertices.reshape(-1, 3), edges.reshape(-1, 2), radii)
+
+
+def _lists(column: pa.ChunkedArray) -> list[np.ndarray]:
+    """The rows of a column of lists as arrays, without a Python object for every number."""
+    size = pc.list_value_length(column).to_numpy()
+    flat = pc.list_flatten(column).to_numpy()
+    return np.split(flat, np.cumsum(size)[:-1])
