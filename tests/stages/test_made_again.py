@@ -11,12 +11,12 @@ import pytest
 
 import petavox as pv
 from petavox.blocks import Costs, Ledger
-from petavox.errors import BadInput
+from petavox.errors import AlreadyExists, BadInput
 from petavox.settings import Settings
 from petavox.space import Box, Grid, VoxelSize
 from petavox.stages import levels
 from petavox.stages.stage import Stage, run_stage
-from petavox.volume import pyramid
+from petavox.volume import opening, pyramid
 
 GRID = Grid(Box((0, 0, 0), (128, 256, 256)), (128, 128, 128))
 VALUE = 5
@@ -95,3 +95,35 @@ def test_a_finished_output_is_kept(tmp_path):
     before = (tmp_path / "labels.zarr" / "petavox.json").read_bytes()
     assert fill(tmp_path).kept == len(GRID)
     assert (tmp_path / "labels.zarr" / "petavox.json").read_bytes() == before
+
+
+def foreign(place: Path) -> Path:
+    """A labels volume that no stage made."""
+    box = Box((0, 0, 0), (8, 8, 8))
+    made = pv.volume.create(
+        place / "labels.zarr", box=box, voxel_size=(8, 8, 8), dtype=np.uint64, kind="labels"
+    )
+    made.write(box, np.full(box.shape, 77, np.uint64))
+    opening.finish(made, {})
+    return place / "labels.zarr"
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_another_made_is_not_replaced_because_the_stage_ran_before(tmp_path, known):
+    if known:
+        fill(tmp_path)
+        shutil.rmtree(tmp_path / "labels.zarr")
+    kept = foreign(tmp_path)
+    with pytest.raises(AlreadyExists, match="--overwrite"):
+        fill(tmp_path)
+    assert np.unique(pv.open(kept).read()).tolist() == [77]
+
+
+def test_an_output_that_was_begun_with_other_needs_may_be_made_again(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path, stopped=True)
+    Fill.code = ("petavox.space",)  # what decides has changed since
+    try:
+        assert fill(tmp_path).complete
+    finally:
+        Fill.code = ()

@@ -173,11 +173,17 @@ def _forget(stage: Stage, ledger: Ledger) -> None:
 
 
 def _require_room(stage: Stage, ledger: Ledger, overwrite: bool) -> None:
-    """An output may be replaced if told so, or if this ledger's task made it."""
-    if overwrite or ledger.parts(stage.name) is not None:
+    """An output may be replaced if told so, or if this ledger's task made it or began to."""
+    if overwrite:
         return
-    for path in stage.writes.values():
-        if Path(path).exists():
+    parts = ledger.parts(stage.name)
+    last = None if parts is None else provenance.digest(parts)
+    for path in map(Path, stage.writes.values()):
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            continue
+        said = state.read(path) or {}
+        mine = last is not None and (made_by(path) == last or said.get("state") == "writing")
+        if not mine:
             raise AlreadyExists(
                 f"{path} is there already, and not from this project's {stage.name}; choose "
                 "another name, or pass --overwrite."
