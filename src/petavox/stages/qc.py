@@ -265,9 +265,9 @@ def look(block: Block, context: Context) -> Counters:
         }
         table.append(z | asdict(measured[k].result()) | areas | shares)
         for f in found.findings:
-            at = dict(zip(("y0", "x0", "y1", "x1"), f.box, strict=True))
-            at = {name: v + wide.start[1 if name[0] == "y" else 2] for name, v in at.items()}
-            findings.append(z | {"kind": f.kind, **at, "area_um2": f.area_um2, "score": f.score})
+            rim = dict(zip(("y0", "x0", "y1", "x1"), f.box, strict=True))
+            rim = {name: v + wide.start[1 if name[0] == "y" else 2] for name, v in rim.items()}
+            findings.append(z | {"kind": f.kind, **rim, "area_um2": f.area_um2, "score": f.score})
     corner = (wide.start[1] // view.factor, wide.start[2] // view.factor)
     for name, values in masks.items():
         _write_slab(out / f"{name}.zarr", box, values, corner)
