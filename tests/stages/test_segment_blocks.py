@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,10 +11,15 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 import petavox as pv
+from petavox.ffn.flood import prepared
 from petavox.ffn.model import save_model
 from petavox.space import Grid
 from petavox.stages.block_labels import BlockLabels
-from petavox.stages.blockwise_segment import with_neighbours
+from petavox.stages.blockwise_segment import (
+    BlockwiseSegment,
+    BlockwiseSettings,
+    with_neighbours,
+)
 from petavox.volume.opening import finish
 from tests.ffn.brightness import brightness_spec, brightness_weights
 
@@ -192,6 +198,22 @@ def test_neighbours_are_grouped_along_x_first(lanes, shape):
     members = [b.number for g in groups for b in blocks.touching(g.write)]
     assert sorted(members) == list(range(len(blocks)))
     assert all(len(list(blocks.touching(g.write))) <= lanes for g in groups)
+
+
+def test_a_block_is_planned_with_the_memory_that_a_flood_takes(here):
+    block = (48, 48, 48)
+    image = np.random.default_rng(0).integers(0, 255, block).astype(np.uint8)
+    tracemalloc.start()
+    prepared(image, lambda *_: None, brightness_spec(), voxel_size=(8, 8, 8))
+    peak = tracemalloc.get_traced_memory()[1] + image.nbytes
+    tracemalloc.stop()
+    stage = BlockwiseSegment(
+        BlockwiseSettings(block=block, context=(0, 0, 0)),
+        reads={"image": here / "image.zarr"},
+        writes={},
+    )
+    network = 512 << 20
+    assert peak <= stage.costs().memory_bytes - network <= 1.25 * peak
 
 
 def test_int8_takes_no_lanes(here):

@@ -23,6 +23,9 @@ from petavox.ffn.model import ModelSpec
 from petavox.ffn.restrict import Restrictor
 from petavox.settings import Settings, ZyxSetting
 
+BYTES_PER_VOXEL = 70
+"""Peak of a flood, at the choice of seeds: image, distances and their noise, maxima, labels."""
+
 SeedPolicy = Literal["peaks", "peaks-2d", "grid", "fill", "points"]
 
 

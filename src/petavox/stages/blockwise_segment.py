@@ -26,7 +26,7 @@ from petavox.blocks.ledger import Ledger
 from petavox.blocks.outcome import Limits, Outcome
 from petavox.blocks.task import Context, Costs, Counters
 from petavox.errors import BadInput
-from petavox.ffn.flood import SeedSettings
+from petavox.ffn.flood import BYTES_PER_VOXEL, SeedSettings
 from petavox.ffn.growth import FloodSettings
 from petavox.ffn.lanes import LaneSettings
 from petavox.segment.links import LOCAL_BITS
@@ -151,7 +151,7 @@ class BlockwiseSegment(Stage):
         """Image, logits, labels and seeds of one subvolume; the network's own memory on top."""
         read = Box((0, 0, 0), self.settings.block).grown(self.settings.context).size
         read *= self.settings.lanes
-        per_voxel = 48 if self.settings.method == "flood" else 40
+        per_voxel = BYTES_PER_VOXEL if self.settings.method == "flood" else 40
         network = (512 << 20) if self.settings.method == "flood" else (96 << 20)
         return Costs(
             memory_bytes=per_voxel * read + network,

@@ -24,7 +24,7 @@ from petavox.blocks.plan import memory_available
 from petavox.errors import AlreadyExists, BadInput
 from petavox.ffn.canvas import Canvas
 from petavox.ffn.devices import device_of, fastest_precision, step_seconds
-from petavox.ffn.flood import SeedSettings, flood, normalised
+from petavox.ffn.flood import BYTES_PER_VOXEL, SeedSettings, flood, normalised
 from petavox.ffn.growth import FloodSettings, Growth
 from petavox.ffn.model import Model, load_model
 from petavox.ffn.predictor import Predictor
@@ -43,9 +43,6 @@ log = logging.getLogger("petavox")
 
 _SHOW_EVERY = 0.5
 """Seconds: counting the settled seeds costs more than a step of a fast device."""
-_BYTES_PER_VOXEL = 70
-"""Peak of a flood, at the choice of seeds: image, distances and their noise, maxima, labels."""
-
 _INPUTS = ("earlier", "points", "mask", "seed_mask", "shift")
 """What a flood may read besides image and model."""
 
@@ -235,7 +232,7 @@ def _box(volume: Volume, wanted: Box | None, model: Model) -> Box:
             f"box {box} is {box.shape} voxels, smaller than the network's field of view "
             f"{model.spec.fov} (z y x); choose a larger box."
         )
-    needed, free = _BYTES_PER_VOXEL * box.size, memory_available()
+    needed, free = BYTES_PER_VOXEL * box.size, memory_available()
     if free is not None and needed > free:
         raise BadInput(
             f"box {box} needs about {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are "
