@@ -30,6 +30,7 @@ from petavox.neuron.sharding import ShardWriter
 from petavox.neuron.simplify import bounded, levels
 from petavox.space import Block, Box
 from petavox.stages import objects
+from petavox.stages.totals import totals
 
 TABLE = pa.schema(
     [
@@ -120,10 +121,9 @@ def run(
 
         def second() -> MeshShards:
             values = objects.shared(source, total, settings)
-            sums = (np.zeros(0, np.uint64), np.zeros(0))
-            for number in range(values["files"]):
-                rows = packing.index(work / "fragments" / str(number))
-                sums = objects.add_totals(sums, rows["id"], rows["faces"])
+            files = (work / "fragments" / str(n) for n in range(values["files"]))
+            rows = (packing.index(file) for file in files)
+            sums = totals((row["id"], row["faces"]) for row in rows)
             values |= objects.weighed(*sums, bytes_each=0.25)
             return MeshShards(
                 objects.ShardSettings(**values),

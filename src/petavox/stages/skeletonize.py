@@ -33,6 +33,7 @@ from petavox.neuron.teasar import TeasarSettings, block_pieces, require
 from petavox.settings import ZyxSetting
 from petavox.space import Block
 from petavox.stages import objects
+from petavox.stages.totals import totals
 
 TABLE = pa.schema(
     [
@@ -126,11 +127,8 @@ def run(
 
         def second() -> SkeletonShards:
             values = objects.shared(source, total, settings)
-            sums = (np.zeros(0, np.uint64), np.zeros(0))
-            for number in range(values["files"]):
-                table = pq.read_table(work / "fragments" / str(number), columns=["id", "radii"])
-                size = pc.list_value_length(table["radii"]).to_numpy(zero_copy_only=False)
-                sums = objects.add_totals(sums, table["id"].to_numpy(), size)
+            files = (work / "fragments" / str(n) for n in range(values["files"]))
+            sums = totals(_sizes(file) for file in files)
             values |= objects.weighed(*sums, bytes_each=24)
             return SkeletonShards(
                 objects.ShardSettings(**values),
@@ -148,6 +146,12 @@ def run(
         "trees": int(np.sum(table["trees"].to_numpy())),
         "seconds": round(time.monotonic() - began, 2),
     }
+
+
+def _sizes(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of the pieces in a file, and their vertices."""
+    table = pq.read_table(file, columns=["id", "radii"], partitioning=None)
+    return table["id"].to_numpy(), pc.list_value_length(table["radii"]).to_numpy()
 
 
 def _check_only(settings: SkeletonSettings, dtype: np.dtype) -> None:
