@@ -45,9 +45,10 @@ def running(
     from petavox.blocks import Ledger, Limits, open_engine
     from petavox.errors import BadInput
 
-    fresh, planned = not folder.exists(), False
+    fresh, held, planned = not folder.exists(), False, False
     try:
         with Ledger(folder / "ledger.db") as ledger:
+            held = True  # else another command, started at the same time, works in it
             try:
                 with open_engine(workers=workers or None, site=site, folder=folder) as engine:
                     limits = Limits(timeout_s=block_timeout)
@@ -55,7 +56,7 @@ def running(
             finally:
                 planned = bool(ledger.tasks())
     except BadInput:
-        if fresh and not planned:
+        if fresh and held and not planned:
             shutil.rmtree(folder, ignore_errors=True)
         raise
 

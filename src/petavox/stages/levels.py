@@ -7,6 +7,7 @@ What it is not: the levels' arithmetic (petavox.volume.pyramid), or a stage.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from petavox.blocks.engines import Engine
 from petavox.blocks.ledger import Ledger
 from petavox.blocks.plan import require_aligned
 from petavox.blocks.runner import run
-from petavox.blocks.task import BlockTask, Context, Counters
+from petavox.blocks.task import BlockTask, Context, Costs, Counters
 from petavox.space import Block, Grid, VoxelSize, zyx
 from petavox.stages.block_labels import chunk_of
 from petavox.volume import pyramid
@@ -52,17 +53,31 @@ def fill_levels(
     """
     path = writes["labels"]
     options.pop("only", None)
-    for n, level in enumerate(volume.open(path, incomplete=True).levels[1:], 1):
+    made = volume.open(path, incomplete=True)
+    for n, (finer, level) in enumerate(itertools.pairwise(made.levels), 1):
+        grid = pyramid.grid(path, level)
+        factor = round(math.prod(level.voxel_size) / math.prod(finer.voxel_size))
         task = BlockTask(
             name=_task(name, n),
             function="petavox.stages.levels:level_block",
-            grid=pyramid.grid(path, level),
+            grid=grid,
+            costs=_costs(grid, made.dtype.itemsize, factor),
             settings={"level": n},
             writes=dict(writes),
             inputs={"finest": finest},
             code=("petavox.volume.pyramid",),
         )
         run(task, ledger=ledger, engine=engine, **options)
+
+
+def _costs(grid: Grid, itemsize: int, factor: int) -> Costs:
+    """Of a block of a level: what the level before it holds there, and the shard itself twice.
+
+    factor: voxels of the level before in one of this.
+    """
+    shard = math.prod(grid.block) * itemsize
+    held = min(pyramid.MEMORY_MB << 20, 3 * factor * shard)
+    return Costs(held + 2 * shard, read_bytes=factor * shard, write_bytes=shard, files=1)
 
 
 def forget(name: str, ledger: Ledger) -> None:

@@ -39,6 +39,9 @@ from petavox.volume import state
 from petavox.volume.opening import add_level, open
 from petavox.volume.volume import Kind, Level, Volume
 
+MEMORY_MB = 1024
+"""Bound on what the making of a block of a level holds."""
+
 
 def next_factors(voxel_size: VoxelSize, shape: Sequence[int]) -> Zyx:
     """Which axes the next level halves: 2 or 1 for z, y, x. Axes of one voxel stay as they are.
@@ -180,7 +183,7 @@ def build_block(
     level: Level,
     box: Box,
     *,
-    memory_mb: int = 1024,
+    memory_mb: int = MEMORY_MB,
     tell: Callable[[int], None] | None = None,
 ) -> dict[str, int]:
     """Fill `box` of a level from the level before it; a second run gives the same voxels.
@@ -233,7 +236,7 @@ def build(
     path: str | Path,
     *,
     smallest: int = 128,
-    memory_mb: int = 1024,
+    memory_mb: int = MEMORY_MB,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Make all coarser levels of a volume that is still being written, in this process.
