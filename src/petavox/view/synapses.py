@@ -48,8 +48,14 @@ def read(path: str | Path) -> Synapses:
     Raises BadInput for a file that is no such table.
     """
     path = Path(path)
+    # else the reader takes ids from 2^63 on for floats, and rounds them
+    typed = pa_csv.ConvertOptions(column_types={"pre": pa.uint64(), "post": pa.uint64()})
     try:
-        table = pa_csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
+        table = (
+            pa_csv.read_csv(path, convert_options=typed)
+            if path.suffix == ".csv"
+            else pq.read_table(path)
+        )
     except (pa.ArrowInvalid, OSError) as e:
         raise BadInput(f"{path} is no table of synapses (Parquet or .csv): {e}.") from None
     missing = [c for c in COLUMNS if c not in table.column_names]
@@ -59,7 +65,8 @@ def read(path: str | Path) -> Synapses:
     def column(name: str, kind: type) -> np.ndarray:
         if name not in table.column_names:
             return np.full(table.num_rows, np.nan, kind)
-        return np.asarray(table[name].to_numpy(), kind)
+        values = table[name].fill_null(0) if kind is np.uint64 else table[name]
+        return np.asarray(values.to_numpy(), kind)
 
     return Synapses(
         np.stack([column(c, np.float64) for c in COLUMNS[:3]], axis=1),
