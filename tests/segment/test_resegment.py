@@ -127,6 +127,12 @@ def test_radii_follow_the_field_of_view_and_its_anisotropy():
     assert radii(given, published, (20, 9, 9))[:2] == ((20, 20, 20), (10, 10, 10))
 
 
+@pytest.mark.parametrize("flood", [{"flip": "z"}, {"keep_probability": True}])
+def test_settings_of_a_flood_that_say_nothing_of_a_pair_are_refused(flood):
+    with pytest.raises(ValueError, match=f"flood.{next(iter(flood))} says nothing here"):
+        ResegmentSettings(flood=flood)
+
+
 def test_impossible_radii_are_refused():
     spec = brightness_spec()
     with pytest.raises(BadInput, match="nothing could be flooded"):

@@ -143,12 +143,18 @@ def test_a_mask_holds_in_every_block(here):
         (("--device", "cpu"), "do not go with --blocks"),
         (("--context", 1, 1, 1), "context"),
         (("--mask", "none.zarr"), "none.zarr"),
+        (("--seeds", "points"), "seeds.policy points is of one subvolume"),
     ],
 )
 def test_what_blocks_cannot_do_is_said_before_work(here, words, said):
     done = flood_in_blocks(here, *words)
     assert done.exit_code not in (0, 70), done.output
     assert said in done.stderr
+
+
+def test_blocks_keep_no_probability():
+    with pytest.raises(ValueError, match="keep_probability is of one subvolume"):
+        BlockwiseSettings(flood={"keep_probability": True})
 
 
 def test_workers_need_blocks(here):

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy import ndimage
 
 from petavox.errors import BadInput
@@ -59,6 +59,13 @@ class ResegmentSettings(Settings):
     """Where the arrays end within the box (the rim of a volume), mirror them by up to half a field
     of view, so that a flood can be centred on every voxel of the volume."""
     flood: FloodSettings = Field(default_factory=lambda: FloodSettings(max_object_share=1.0))
+
+    @model_validator(mode="after")
+    def _of_one_pair(self) -> ResegmentSettings:
+        for name in ("flip", "keep_probability"):
+            if getattr(self.flood, name):
+                raise ValueError(f"flood.{name} says nothing here: leave it out of resegment")
+        return self
 
 
 @dataclass(frozen=True)

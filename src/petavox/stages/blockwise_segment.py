@@ -68,6 +68,20 @@ class BlockwiseSettings(Settings):
     """nm, zyx, if the image does not say."""
 
     @model_validator(mode="after")
+    def _of_blocks(self) -> BlockwiseSettings:
+        if self.flood.keep_probability:
+            raise ValueError(
+                "flood.keep_probability is of one subvolume: leave it out, or flood a --box "
+                "without --blocks"
+            )
+        if self.seeds.policy == "points":
+            raise ValueError(
+                "seeds.policy points is of one subvolume: choose peaks, peaks-2d, grid or fill, or "
+                "flood a --box without --blocks"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_scale_a_block(self) -> BlockwiseSettings:
         if self.precision == "int8" and (self.lanes > 1 or self.together != LaneSettings()):
             raise ValueError(
