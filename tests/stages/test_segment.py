@@ -325,6 +325,47 @@ def test_a_run_is_not_taken_up_with_another_voxel_size(here, monkeypatch):
         flooded((8, 8, 8))
 
 
+@pytest.mark.parametrize("every", [0, 60])
+def test_killed_while_the_labels_are_written_the_same_command_ends_the_run(here, every):
+    run(here, "whole.zarr")
+    (here / "s.yaml").write_text(
+        (here / "s.yaml").read_text().replace("checkpoint_every: 0", f"checkpoint_every: {every}")
+    )
+    words = (
+        here / "image.zarr", here / "out.zarr", "--model", here / "m.safetensors",
+        "--settings", here / "s.yaml",
+    )  # fmt: skip
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_WRITING, *map(str, words)],
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert json.loads((here / "out.zarr/petavox.json").read_text())["state"] == "writing"
+    other = command("segment", *words, "--box", "-4:16,0:28,10:42")
+    assert other.returncode != 0
+    assert "another settings" in other.stderr
+    done = command("segment", *words)
+    assert done.returncode == 0, done.stderr
+    assert (pv.open(here / "out.zarr")[:] == pv.open(here / "whole.zarr")[:]).all()
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from petavox.cli.segment import app
+from petavox.stages import segment
+segment.finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+app(sys.argv[1:])
+"""
+
+
+def test_labels_that_another_writes_at_the_place_are_not_replaced(here):
+    box = pv.open(here / "image.zarr").box
+    pv.create(here / "out.zarr", box=box, voxel_size=(1, 1, 1), dtype="uint64", kind="labels")
+    with pytest.raises(PetavoxError, match="is there already"):
+        run(here)
+
+
 @pytest.mark.parametrize("attempt", [1, 2, 3])
 def test_killed_at_a_random_moment_and_resumed_gives_identical_labels(here, attempt):
     run(here, "whole.zarr")

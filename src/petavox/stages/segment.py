@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +36,7 @@ from petavox.settings import BoxSetting, Settings
 from petavox.space import Box, zyx
 from petavox.stages.restrictions import restrictions
 from petavox.stages.unfinished import load_state, save_state, workplace
-from petavox.volume import Kind, Volume
+from petavox.volume import Kind, Volume, state
 from petavox.volume import open as open_volume
 from petavox.volume.opening import create, finish
 
@@ -90,7 +91,9 @@ def segment(
     figures of the run. Raises BadInput before any work if something cannot be used.
     """
     settings, out = settings or SegmentSettings(), Path(out)
-    if out.exists() and not overwrite:
+    work = out.with_name(out.name + ".unfinished")
+    half = _left_half_written(out, work)
+    if out.exists() and not overwrite and not half:
         raise AlreadyExists(f"{out} is there already; choose another name, or pass --overwrite.")
     loaded = load_model(model)
     loaded.spec.stepping(settings.flood.deltas)
@@ -117,8 +120,9 @@ def segment(
         "voxel_size": list(volume.voxel_size),
         **_contents(ids, earlier, points, restrictor),
     }
-    work = out.with_name(out.name + ".unfinished")
     with workplace(work, request, overwrite=overwrite) as kept:
+        if half:
+            shutil.rmtree(out)
         precision = kept.get("precision") or (
             fastest_precision(loaded, device)
             if settings.precision == "auto"
@@ -156,6 +160,15 @@ def segment(
         _write(out, canvas, ids, box, volume, request, figures, seconds, overwrite=overwrite)
         (work / "checkpoint.npz").unlink(missing_ok=True)
     return figures
+
+
+def _left_half_written(out: Path, work: Path) -> bool:
+    """True if a run of this very command was stopped while it wrote the labels.
+
+    `work` is then still there, and tells below whether the request is the same.
+    """
+    said = state.read(out) or {}
+    return said.get("state") == "writing" and (work / "request.json").exists()
 
 
 class Timed:
