@@ -15,7 +15,7 @@ from petavox.segment.links import block_of
 from petavox.space import Box, Grid, VoxelSize
 from petavox.stages import reconcile as stage
 from petavox.stages import tables
-from petavox.stages.block_labels import BlockLabels, room
+from petavox.stages.block_labels import BlockLabels, chunk_of, room
 from petavox.stages.blockwise_segment import BlockwiseSettings, components, segment_blocks
 from petavox.stages.reconcile import ReconcileSettings, reconcile
 from petavox.volume import state
@@ -275,6 +275,20 @@ def test_unfinished_labels_of_blocks_are_no_input(tmp_path, rng):
         )
         with pytest.raises((NotComplete, WorkFailed), match="not complete"):
             reconcile(tmp_path / "b", tmp_path / "out", **how)
+
+
+@pytest.mark.parametrize(
+    ("side", "most", "chunk"),
+    [(256, 64, 64), (100, 64, 50), (13, 64, 13), (67, 64, 67), (134, 64, 67), (521, 512, 521),
+     (600, 512, 300), (8 * 131, 64, 8)],
+)  # fmt: skip
+def test_chunks_fill_a_block_and_are_not_tiny(side, most, chunk):
+    assert chunk_of(side, most) == chunk
+
+
+def test_blocks_that_no_chunk_fills_are_refused_with_another_shape():
+    with pytest.raises(BadInput, match=r"251 voxels .* Choose a multiple of 16, such as 256"):
+        chunk_of(251, 64)
 
 
 def test_labels_of_a_block_are_kept_whole_with_their_context(tmp_path, rng):

@@ -39,8 +39,25 @@ def room(grid: Grid) -> Zyx:
 
 
 def chunk_of(side: int, most: int = 128) -> int:
-    """The largest divisor of `side` that is at most `most`."""
-    return max(d for d in range(1, min(side, most) + 1) if side % d == 0)
+    """The side of chunks that fill `side` voxels exactly: the largest divisor up to `most`.
+
+    Where that is under a quarter of it, the smallest divisor above, up to twice as much. Raises
+    BadInput if only chunks of under 8 voxels would do: such a volume is all index, no data.
+    """
+    divisors = [d for d in range(1, min(side, 2 * most) + 1) if side % d == 0]
+    below = max(d for d in divisors if d <= most)
+    if below == side or 4 * below >= most:
+        return below
+    above = [d for d in divisors if d > most]
+    if not above and below >= 8:
+        return below
+    if not above:
+        raise BadInput(
+            f"blocks of {side} voxels along one axis cannot be cut into chunks: no number from "
+            f"8 to {2 * most} divides {side}. Choose a multiple of 16, such as "
+            f"{-(-side // 16) * 16}."
+        )
+    return above[0]
 
 
 class BlockLabels:
