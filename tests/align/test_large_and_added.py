@@ -84,8 +84,8 @@ def test_matches_beyond_32767_px_are_as_exact_as_at_the_beginning(rng):
     found = {}
     for name, low in (("begin", 200.0), ("end", 38_000.0)):
         of = matching.Round(
-            name, (0, 1), (0, 1), (0, 0), still, (0.0, low), (159.0, low + 1500), 1, 96, 32, 24, (1,),
-            256, 0.12, False,
+            name, (0, 1), (0, 1), (0, 0), still, (0.0, low), (159.0, low + 1500), 1, 96, 32, 24,
+            (1,), 256, 0.12, False,
         )  # fmt: skip
         (found[name],) = matching.matched(source, of, (0, 1))
     for m in found.values():

@@ -81,6 +81,18 @@ def test_a_refused_run_between_leaves_no_block_that_is_taken_for_done(tmp_path):
     assert all(ids == [VALUE] for ids in ids_by_level(tmp_path))
 
 
+def test_a_refused_run_replaces_nothing(tmp_path):
+    kept = foreign(tmp_path)
+    stage = Fill(Nothing(), reads={}, writes={"labels": kept})
+    stage.memory = 10**15
+    with (
+        Ledger(tmp_path / "ledger.db") as ledger,
+        pytest.raises(BadInput, match="GiB a worker"),
+    ):
+        run_stage(stage, ledger=ledger, overwrite=True, quiet=True)
+    assert np.unique(pv.open(kept).read()).tolist() == [77]
+
+
 def test_a_run_that_was_stopped_before_the_levels_leaves_none_that_is_taken_for_done(tmp_path):
     fill(tmp_path)
     shutil.rmtree(tmp_path / "labels.zarr")

@@ -50,29 +50,18 @@ def run(
     shuffle: int | None = None,
     bundle: int | None = None,
     retry_quarantined: bool = False,
-    again: bool = False,
     quiet: bool = False,
 ) -> Outcome:
     """Do every block of a task that is not done yet.
 
     only: numbers of the blocks to do (probes); the others stay undone and that is no error.
     shuffle: seed of a random order (None: in the grid's order).  bundle: fixed blocks a bundle.
-    again: forget what was done (the caller made the outputs anew).
     Raises WorkFailed, naming the blocks, if some could not be done; NotComplete if time was up.
     What finished is kept in both cases.
     """
     engine = engine or InlineEngine()
-    if isinstance(engine, InlineEngine):
-        resolve(task.function)
-    if only is not None and any(not 0 <= n < len(task.grid) for n in only):
-        raise BadInput(
-            f"task '{task.name}' has the blocks 0 to {len(task.grid) - 1}; of these one is none: "
-            f"{listed(sorted(only))}."
-        )
-    require_memory(task, workers=_here(engine), available_bytes=memory_available())
+    check(task, engine, only)
     known = resume(task, ledger)
-    if again:
-        ledger.forget(task.name)
     ledger.begin(
         task.name,
         key=known.key,
@@ -83,6 +72,22 @@ def run(
     return _Run(task, ledger, engine, limits or Limits(), known, quiet).all(
         only=only, shuffle=shuffle, bundle=bundle, retry_quarantined=retry_quarantined
     )
+
+
+def check(task: BlockTask, engine: Engine | None, only: Sequence[int] | None = None) -> None:
+    """Raise BadInput for what can be known before any work: function, block numbers, memory.
+
+    For callers that make outputs before they call `run`; `run` checks by itself.
+    """
+    engine = engine or InlineEngine()
+    if isinstance(engine, InlineEngine):
+        resolve(task.function)
+    if only is not None and any(not 0 <= n < len(task.grid) for n in only):
+        raise BadInput(
+            f"task '{task.name}' has the blocks 0 to {len(task.grid) - 1}; of these one is none: "
+            f"{listed(sorted(only))}."
+        )
+    require_memory(task, workers=_here(engine), available_bytes=memory_available())
 
 
 class _Run:

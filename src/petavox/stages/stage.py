@@ -30,7 +30,7 @@ from petavox.blocks.ledger import Ledger
 from petavox.blocks.outcome import Limits, Outcome
 from petavox.blocks.plan import Plan, plan
 from petavox.blocks.resume import resume
-from petavox.blocks.runner import run
+from petavox.blocks.runner import check, run
 from petavox.blocks.task import BlockTask, Costs
 from petavox.errors import AlreadyExists
 from petavox.settings import Settings
@@ -136,6 +136,7 @@ def run_stage(
         return Outcome(stage.name, len(task.grid), kept=len(task.grid), why=known.why)
     if not ours:
         _require_room(stage, ledger, overwrite)
+        check(task, engine, options.get("only"))
         # before the new outputs: a run that ends in between must not leave blocks as done that
         # were done in outputs which are gone
         _forget(stage, ledger)
