@@ -5,9 +5,9 @@
 What it is: fields of view per second of the released network, one at a time, each variant in fresh
 processes: with all cores, and as one process per core. Variants that petavox does not use are kept
 here, because the page docs/fast.md says why: `compiled` (torch.compile, inductor) and `fused`
-(convolution + ReLU in one oneDNN call) lose or gain too little, and `bf16_torch` (torch's own bfloat16
-convolution also where the processor has no instructions for it) is what petavox avoids there. CPU seconds are given too: on a
-machine that others use they say more than the wall.
+(convolution + ReLU in one oneDNN call) lose or gain too little, and `bf16_torch` (torch's own
+bfloat16 convolution also where the processor has no instructions for it) is what petavox avoids
+there. CPU seconds are given too: on a machine that others use they say more than the wall.
 What it is not: a flood (benchmarks.flood, benchmarks.lanes), or accuracy (benchmarks.int8).
 """
 
