@@ -32,7 +32,7 @@ def align(
     threads: Annotated[int | None, typer.Option(help="Pairs done at once in a process.")] = None,
     memory_mb: Annotated[int | None, typer.Option(help="Sections held in memory.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that match; 0 is this one.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or xpu.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, xpu, mps.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace OUT if it is there.")] = False,
 ) -> Figures:
     """Find the field of every section that brings it into one volume.

@@ -33,7 +33,7 @@ def render(
         Path | None, typer.Option(help="YAML with settings (docs/alignment.md).")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Shards rendered at once.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or xpu.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, xpu, mps.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace OUT if it is there.")] = False,
 ) -> Figures:
     """Render the sections through their fields into one volume.

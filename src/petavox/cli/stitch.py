@@ -29,7 +29,7 @@ def stitch(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Pairs and blocks done at once.")] = None,
     memory_mb: Annotated[int | None, typer.Option(help="Tiles held in memory.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or xpu.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, xpu, mps.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace OUT if it is there.")] = False,
 ) -> Figures:
     """Stitch the tiles of every section into one volume of sections.

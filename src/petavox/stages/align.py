@@ -36,6 +36,7 @@ from petavox.blocks import Engine, Ledger
 from petavox.blocks.content import content_digest
 from petavox.blocks.plan import memory_available
 from petavox.errors import BadInput, WorkFailed
+from petavox.ffn.devices import device_of
 from petavox.progress import Progress
 from petavox.provenance import digest
 from petavox.settings import Settings
@@ -72,7 +73,7 @@ class AlignStageSettings(Settings):
     damage: DamageSettings = DamageSettings()
     """What counts as damage."""
     device: str = "cpu"
-    """Where correlation and resampling run: cpu, cuda, xpu."""
+    """Where correlation and resampling run: auto, cpu, cuda, cuda:1, xpu, mps."""
 
 
 def run(
@@ -96,6 +97,7 @@ def run(
     others are in `out`.
     """
     started = time.monotonic()
+    settings = settings.model_copy(update={"device": str(device_of(settings.device))})
     place = Path(out)
     work = place.with_name(place.name + ".run")
     require_apart(place, (sections, fixed, matches, landmarks))

@@ -27,6 +27,7 @@ from petavox.align import blend, warp
 from petavox.align.frames import Field, Lattice, extent
 from petavox.blocks.content import content_digest
 from petavox.errors import BadInput
+from petavox.ffn.devices import device_of
 from petavox.progress import Progress
 from petavox.settings import BoxSetting, Settings, ZyxSetting
 from petavox.space import Block, Box, Grid
@@ -61,7 +62,7 @@ class RenderSettings(Settings):
     threads: int = Default(2, ge=1)
     """Shards rendered at once."""
     device: str = "cpu"
-    """Where resampling runs: cpu, cuda, xpu."""
+    """Where resampling runs: auto, cpu, cuda, cuda:1, xpu, mps."""
     pyramid: bool = True
     """Also make coarser levels."""
 
@@ -80,6 +81,7 @@ def run(
     render_mask: volume of the sections' shape; pixels where it is 0 are not shown.
     """
     started = time.monotonic()
+    settings = settings.model_copy(update={"device": str(device_of(settings.device))})
     require_apart(out, (sections, aligned, render_mask))
     source = volume_of(sections)
     pixel = source.voxel_size.x

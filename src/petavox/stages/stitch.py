@@ -20,6 +20,7 @@ from petavox import provenance
 from petavox.align import tiles
 from petavox.align.seams import StitchSettings
 from petavox.errors import BadInput, WorkFailed
+from petavox.ffn.devices import device_of
 from petavox.settings import Settings
 from petavox.stages.pieces import Pieces, key_of
 from petavox.stages.stitch_report import write_report
@@ -48,7 +49,7 @@ class StitchStageSettings(Settings):
     threads: int = Default(2, ge=1)
     """Pairs and blocks worked on at once."""
     device: str = "cpu"
-    """Where correlation and resampling run: cpu, cuda, xpu."""
+    """Where correlation and resampling run: auto, cpu, cuda, cuda:1, xpu, mps."""
     pyramid: bool = True
     """Also make coarser levels of the sections, for viewing."""
 
@@ -62,6 +63,7 @@ def run(
     tiles could not be read or some sections could not be stitched.
     """
     started = time.monotonic()
+    settings = settings.model_copy(update={"device": str(device_of(settings.device))})
     read = tiles.read(table)
     pixel = settings.pixel_nm or read.pixel_nm
     if pixel is None:
