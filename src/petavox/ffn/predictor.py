@@ -8,7 +8,7 @@ In bf16 the convolutions multiply bfloat16, but the residual stream (the sum tha
 all modules) and the last layer stay float32: rounding the stream after every module is what costs
 most of the accuracy of a step (docs/ffn.md has the measurement). A processor without instructions
 for bfloat16 gets the same rounding with products in float32, at f32's speed; torch's own way there
-is six times slower.
+is several times slower.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ log = logging.getLogger("petavox")
 def multiplies_bf16(device: torch.device) -> bool:
     """True if convolutions of bfloat16 have instructions of their own on this device.
 
-    Processors without them (AVX2 only) convolve six times slower in bfloat16 than in float32.
+    Processors without them (AVX2 only) convolve several times slower in bfloat16 than in float32.
     """
     if device.type != "cpu":
         return True
