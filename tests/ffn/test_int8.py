@@ -62,11 +62,22 @@ def test_one_convolution_is_the_convolution_of_what_was_rounded():
     read = whole.rounded(x)
     steps = np.floor(x.numpy() / 0.01 + 0.5).clip(0, 255)
     assert np.abs(read.numpy().astype(float) - steps).max() <= 1  # at .5 by float32's rounding
-    scale = conv.weight.abs().amax((1, 2, 3, 4)) / 127
+    scale = conv.weight.abs().amax((1, 2, 3, 4)) / int8.weight_levels()
     weight = (conv.weight / scale.view(-1, 1, 1, 1, 1)).round() * scale.view(-1, 1, 1, 1, 1)
     expected = torch.nn.functional.conv3d(read.double() * 0.01, weight.double(), padding=1)
     expected += conv.bias.double().view(1, -1, 1, 1, 1)
     torch.testing.assert_close(whole(read).double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_no_sum_of_the_largest_values_is_cut_off():
+    """All activations 255, all weights the largest: what 16 bits for two products would not hold."""
+    conv = torch.nn.Conv3d(32, 8, 3, padding=1).requires_grad_(False)
+    conv.weight.fill_(0.5)
+    conv.bias.zero_()
+    whole = int8._Int8Conv(conv, 1.0, None, (5, 5, 5))
+    x = torch.full((1, 32, 5, 5, 5), 255, dtype=torch.uint8)
+    found = whole(x.contiguous(memory_format=torch.channels_last_3d))
+    torch.testing.assert_close(found[0, :, 2, 2, 2], torch.full((8,), 0.5 * 255 * 27 * 32))
 
 
 def test_ranges_are_the_same_each_time_and_cover_every_layer():

@@ -9,7 +9,8 @@ What it is not: training, or a choice: it is used only where somebody asked for 
 has what it costs and gains).
 
 The sums are exact in int32, so a field of view gives the same result in any batch and with any
-number of threads; only the first and the last layer are float32 convolutions.
+number of threads; only the first and the last layer are float32 convolutions. Without VNNI the
+processor adds two products in 16 bits and cuts off what is larger: there weights have one bit less.
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ STEPS = (1, 2, 3, 5)
 """How often each sampled field of view is predicted: activations grow as the map fills."""
 
 _ONES = [1, 1, 1]
+
+
+def weight_levels() -> int:
+    """The largest whole number that a weight becomes: such that no sum is cut off here."""
+    vnni = getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
+    # 255 x 64 x 2 is the most that 16 bits hold
+    return 127 if vnni else 64
 
 
 def available() -> bool:
@@ -137,7 +145,7 @@ class _Int8Conv:
         assert conv.bias is not None
         self.unit, self.out, self.bias = unit, out or 1.0, conv.bias.detach().clone()
         self.dtype = torch.float32 if out is None else torch.uint8
-        self.scale = weight.abs().amax((1, 2, 3, 4)).clamp(min=1e-12) / 127
+        self.scale = weight.abs().amax((1, 2, 3, 4)).clamp(min=1e-12) / weight_levels()
         whole = (weight / self.scale.view(-1, 1, 1, 1, 1)).round().to(torch.int8)
         self.zero = torch.zeros(len(whole), dtype=torch.int32)
         self.packed = torch.ops.onednn.qconv_prepack(
