@@ -10,7 +10,8 @@ has what it costs and gains).
 
 The sums are exact in int32, so a field of view gives the same result in any batch and with any
 number of threads; only the first and the last layer are float32 convolutions. Without VNNI the
-processor adds two products in 16 bits and cuts off what is larger: there weights have one bit less.
+processor adds two products in 16 bits and cuts off what is larger: there weights have larger
+scales, and are less exact.
 """
 
 from __future__ import annotations
@@ -33,11 +34,20 @@ STEPS = (1, 2, 3, 5)
 _ONES = [1, 1, 1]
 
 
-def weight_levels() -> int:
-    """The largest whole number that a weight becomes: such that no sum is cut off here."""
-    vnni = getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
-    # 255 x 64 x 2 is the most that 16 bits hold
-    return 127 if vnni else 64
+def weight_scales(weight: Tensor, *, vnni: bool | None = None) -> Tensor:
+    """What one step of a weight is, (out,): such that no sum is cut off on this processor.
+
+    weight: (out, in, z, y, x).  vnni: sums of products are made in 32 bits; default: as it is here.
+    Without it products are added in 16 bits by twos, which of them differs with the shape: so
+    255 x (a + b) must stay below 2^15, after rounding, for any two of one sign.
+    """
+    scales = weight.abs().amax((1, 2, 3, 4)) / 127
+    if vnni is None:
+        vnni = getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
+    if not vnni:
+        signs = torch.stack([weight.flatten(1), -weight.flatten(1)]).clamp(min=0)
+        scales = torch.maximum(scales, signs.topk(2, dim=2).values.sum(2).amax(0) / 127)
+    return scales.clamp(min=1e-12)
 
 
 def available() -> bool:
@@ -145,7 +155,7 @@ class _Int8Conv:
         assert conv.bias is not None
         self.unit, self.out, self.bias = unit, out or 1.0, conv.bias.detach().clone()
         self.dtype = torch.float32 if out is None else torch.uint8
-        self.scale = weight.abs().amax((1, 2, 3, 4)).clamp(min=1e-12) / weight_levels()
+        self.scale = weight_scales(weight)
         whole = (weight / self.scale.view(-1, 1, 1, 1, 1)).round().to(torch.int8)
         self.zero = torch.zeros(len(whole), dtype=torch.int32)
         self.packed = torch.ops.onednn.qconv_prepack(
