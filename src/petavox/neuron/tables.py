@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from petavox.errors import BadInput
+from petavox.merging import merged
 from petavox.space import Zyx
 
 _POSITION = [("z_nm", pa.float64()), ("y_nm", pa.float64()), ("x_nm", pa.float64())]
@@ -160,15 +161,5 @@ def add_counts(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def sum_counts(parts: Iterable[np.ndarray]) -> np.ndarray:
-    """The COUNTS of many blocks together, read one after the other.
-
-    Parts wait until they have more rows than the sum: so each row is sorted twice or so, not once
-    for every block that follows, and no more than twice the sum is held.
-    """
-    whole, waiting, rows = np.zeros(0, COUNTS), list[np.ndarray](), 0
-    for part in parts:
-        waiting.append(part)
-        rows += len(part)
-        if rows > len(whole):
-            whole, waiting, rows = add_counts([whole, *waiting]), [], 0
-    return add_counts([whole, *waiting])
+    """The COUNTS of many blocks together, read one after the other; no more than twice is held."""
+    return merged(parts, np.zeros(0, COUNTS), add_counts, least=0)

@@ -26,6 +26,7 @@ from petavox.blocks.content import made_by
 from petavox.blocks.task import Context, Costs, Counters
 from petavox.cooccurrence import grouped
 from petavox.errors import BadInput
+from petavox.merging import merged
 from petavox.provenance import digest
 from petavox.segment.candidates import Contacts, contacts, joined, no_contacts, reach
 from petavox.segment.features import ASKED
@@ -221,15 +222,14 @@ def group_pairs(find: Candidates, pairs: Path) -> tuple[int, int]:
 
 def _total(find: Candidates, blocks: int, cell: Zyx | None) -> Contacts:
     """The contacts of the volume; with cells, a row for each pair and cell."""
-    total, waiting = no_contacts(), []
-    for columns in tables.parts(find.writes["candidates"], blocks, "contacts"):
-        waiting.append(Contacts(**columns))
-        if sum(map(len, waiting)) > max(1 << 20, len(total)):
-            total, waiting = joined([total, *waiting], cell), []
-            _require_memory(len(total), find.settings.max_pairs)
-    total = joined([total, *waiting], cell)
-    _require_memory(len(total), find.settings.max_pairs)
-    return total
+
+    def added(some: list[Contacts]) -> Contacts:
+        total = joined(some, cell)
+        _require_memory(len(total), find.settings.max_pairs)
+        return total
+
+    parts = tables.parts(find.writes["candidates"], blocks, "contacts")
+    return merged((Contacts(**columns) for columns in parts), no_contacts(), added)
 
 
 def _require_memory(pairs: int, most: int) -> None:
@@ -242,13 +242,11 @@ def _require_memory(pairs: int, most: int) -> None:
 
 def objects(candidates: str | Path, blocks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(ids, voxels, mean grey value) of all objects of a table of candidates; ids ascending."""
-    total, waiting = _no_objects(), []
-    for columns in tables.parts(candidates, blocks, "sizes"):
-        waiting.append([columns[k] for k in ("id", "voxels", "gray")])
-        # merged when doubled: with every block, the work would be quadratic in blocks
-        if sum(len(w[0]) for w in waiting) > max(1 << 20, len(total[0])):
-            total, waiting = _added([total, *waiting]), []
-    ids, voxels, gray = _added([total, *waiting])
+    parts = tables.parts(candidates, blocks, "sizes")
+    ids, voxels, gray = merged(
+        ([columns[k] for k in ("id", "voxels", "gray")] for columns in parts),
+        _no_objects(), _added, rows=lambda table: len(table[0]),
+    )  # fmt: skip
     return ids, voxels, gray / np.maximum(voxels, 1)
 
 

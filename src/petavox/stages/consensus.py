@@ -27,9 +27,10 @@ from petavox.blocks.engines import Engine
 from petavox.blocks.ledger import Ledger
 from petavox.blocks.outcome import Limits
 from petavox.errors import BadInput, WorkFailed
+from petavox.merging import merged
 from petavox.provenance import digest
 from petavox.segment.ensemble import held_together
-from petavox.segment.parts import NO_PARTS, added
+from petavox.segment.parts import NO_PARTS, Parts, added
 from petavox.stages import tables
 from petavox.stages.block_labels import is_block_labels
 from petavox.stages.candidates import OVERLAPS
@@ -138,14 +139,14 @@ def _decide(count: CountParts, settings: ConsensusSettings, place: Path) -> dict
     if said.get("state") == "complete" and said["provenance"].get("key") == key:
         return dict(said["provenance"]["proof"])
     tables.create(place)
-    total, waiting = NO_PARTS, []
-    for columns in tables.parts(count.writes["parts"], len(count.grid())):
-        waiting.append(parts_in(columns))
-        if sum(map(len, waiting)) > max(1 << 20, len(total)):
-            total, waiting = added([total, *waiting]), []
-            _require_memory(len(total), settings.max_parts)
-    total = added([total, *waiting])
-    _require_memory(len(total), settings.max_parts)
+
+    def together(some: list[Parts]) -> Parts:
+        total = added(some)
+        _require_memory(len(total), settings.max_parts)
+        return total
+
+    parts = tables.parts(count.writes["parts"], len(count.grid()))
+    total = merged((parts_in(columns) for columns in parts), NO_PARTS, together)
     ids = decided(total, settings)
     columns = {f"pass{i}": column for i, column in enumerate(total.labels.T, 1)}
     tables.write(place / IDS, columns | {"voxels": total.voxels, "id": ids})

@@ -22,6 +22,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from petavox.blocks.ledger import Ledger
 from petavox.blocks.outcome import Limits
 from petavox.blocks.task import Context, Costs, Counters
 from petavox.errors import BadInput, WorkFailed
+from petavox.merging import merged
 from petavox.provenance import digest, record
 from petavox.segment.links import Links, pack
 from petavox.segment.unionfind import PartitionedUnion, components, distinct, look_up
@@ -328,25 +330,24 @@ def _proof(
 
 def _count_final(links: str, blocks: int, lookup: Path) -> int:
     """Distinct final ids in the write boxes; holds one number for each merged object."""
-    merged, waiting = np.zeros(0, np.uint64), []
-    unchanged = 0
-    for columns in tables.parts(links, blocks, "objects"):
-        final = final_ids(lookup, columns["id"])
-        same = final == columns["id"]
-        unchanged += int(same.sum())
-        waiting.append(final[~same])
-        # merged when doubled: with every block, the work would be quadratic in blocks
-        if sum(map(len, waiting)) > max(1 << 20, len(merged)):
-            merged, waiting = distinct(np.concatenate([merged, *waiting])), []
-    merged = distinct(np.concatenate([merged, *waiting]))
-    # the smallest member may lie in the context of its block only: then it was not counted
-    there = 0
-    for columns in tables.parts(links, blocks, "objects"):
-        same = final_ids(lookup, columns["id"]) == columns["id"]
-        mine = columns["id"][same]
+
+    def blockwise() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for columns in tables.parts(links, blocks, "objects"):
+            yield columns["id"], final_ids(lookup, columns["id"])
+
+    joined = merged(
+        (final[final != ids] for ids, final in blockwise()),
+        np.zeros(0, np.uint64),
+        lambda some: distinct(np.concatenate(some)),
+    )
+    # the smallest member may lie in the context of its block only: then it is in no table
+    unchanged, there = 0, 0
+    for ids, final in blockwise():
+        mine = ids[final == ids]
+        unchanged += len(mine)
         # the table is sorted: a search for each id, not a sort of the table for each block
-        there += int((look_up(mine, merged, np.zeros_like(merged)) == 0).sum())
-    return unchanged + len(merged) - there
+        there += int((look_up(mine, joined, np.zeros_like(joined)) == 0).sum())
+    return unchanged + len(joined) - there
 
 
 def _second_opinion(union: PartitionedUnion, lookup: Path) -> None:
