@@ -1,8 +1,7 @@
 """Whether an output may be written, found out before hours of work.
 
-What it is: the refusals of `opening.make_room` without its removal, so that an old result stays
-until the new one is there, and the refusal of an output that would take an input with it. What it
-is not: the removal.
+What it is: the check at the start of a stage that removes an old result only when the new one is
+there, and the refusal of an output that would take an input with it. What it is not: the removal.
 """
 
 from __future__ import annotations
@@ -34,14 +33,5 @@ def require_room(out: Path, *, overwrite: bool, going_on: bool = False) -> None:
 
     going_on: an earlier run of the same output was stopped; what it left half-written may go.
     """
-    if not out.exists() or (going_on and (state.read(out) or {}).get("state") == "writing"):
-        return
-    if not overwrite:
-        opening.make_room(out, overwrite=False)  # which says that it is there
-    if out.is_dir():
-        known = any((out / name).is_file() for name in places.METADATA)
-        if not known and any(out.iterdir()):
-            raise BadInput(
-                f"{out} is a folder but not a volume; it is not removed, even with --overwrite. "
-                "Choose another name, or delete it yourself."
-            )
+    if not (going_on and (state.read(out) or {}).get("state") == "writing"):
+        opening.require_room(out, overwrite=overwrite)

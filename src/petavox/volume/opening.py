@@ -177,11 +177,19 @@ def make_room(path: Path, *, overwrite: bool) -> None:
     A folder that is neither empty nor a volume is never removed: a mistyped path must not cost
     other work.
     """
+    require_room(path, overwrite=overwrite)
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def require_room(path: Path, *, overwrite: bool) -> None:
+    """The refusals of `make_room` without its removal: before work whose result replaces this."""
     if not path.exists():
         return
     _refuse_or(overwrite, str(path))
     if not path.is_dir():
-        path.unlink()
         return
     known = any((path / name).is_file() for name in places.METADATA)
     if not known and any(path.iterdir()):
@@ -189,7 +197,6 @@ def make_room(path: Path, *, overwrite: bool) -> None:
             f"{path} is a folder but not a volume; it is not removed, even with --overwrite. "
             "Choose another name, or delete it yourself."
         )
-    shutil.rmtree(path)
 
 
 def _refuse_or(overwrite: bool, place: str) -> None:
