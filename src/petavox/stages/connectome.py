@@ -33,6 +33,7 @@ from petavox.space import Block
 from petavox.stages import objects
 from petavox.stages.asking import NAMES
 from petavox.stages.stage import run_stage
+from petavox.stages.tables import write_arrow
 from petavox.volume import state
 from petavox.volume.opening import make_room
 
@@ -110,8 +111,8 @@ def run(
         (out / "base").mkdir(parents=True)
         state.begin(out, **made_from)
         # all of each or none: an update trusts the base of a connectome that is not complete
-        _write_table(out / "base" / "objects.parquet", things)
-        _write_table(out / "base" / "synapses.parquet", base)
+        write_arrow(out / "base" / "objects.parquet", things)
+        write_arrow(out / "base" / "synapses.parquet", base)
         return _write(out, things, base, edits, mapping, made_from, began)
 
 
@@ -165,8 +166,8 @@ def _write(
     state.begin(out, **made_from)
     shutil.rmtree(out / "plots", ignore_errors=True)
     for name in NAMES:
-        _write_table(out / f"{name}.parquet", getattr(made, name))
-    _write_table(out / "cave_synapses.parquet", exports.cave(made.synapses, base))
+        write_arrow(out / f"{name}.parquet", getattr(made, name))
+    write_arrow(out / "cave_synapses.parquet", exports.cave(made.synapses, base))
     texts: dict[str, str | bytes] = {
         "connectome.graphml": graph.graphml(made.neurons, made.edges),
         "edges.csv": graph.edge_list(made.edges),
@@ -197,12 +198,6 @@ def _write(
     )
     state.finish(out, record)
     return counters | {"seconds": round(seconds, 2)}
-
-
-def _write_table(path: Path, table: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    provenance.write_atomically(path, sink.getvalue().to_pybytes())
 
 
 def _made_from(out: Path, plots: bool) -> dict[str, Any]:

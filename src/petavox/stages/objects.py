@@ -26,10 +26,10 @@ from petavox import volume
 from petavox.blocks import Engine, Ledger
 from petavox.errors import BadInput, WorkFailed
 from petavox.neuron.sharding import Sharding
-from petavox.provenance import write_atomically
 from petavox.settings import BoxSetting, NmSetting, Settings, ZyxSetting
 from petavox.space import Box, Grid, VoxelSize
 from petavox.stages.stage import Stage, run_stage
+from petavox.stages.tables import write_arrow
 from petavox.volume import state
 from petavox.volume.opening import make_room
 
@@ -128,9 +128,7 @@ class ShardStage(Stage):
             )
         tables = [self.schema.empty_table(), *(pq.read_table(f) for f in files)]
         table = pa.concat_tables(tables).sort_by("id")
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
-        write_atomically(out / self.table, sink.getvalue().to_pybytes())
+        write_arrow(out / self.table, table)
         return table
 
 

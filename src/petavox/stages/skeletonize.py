@@ -33,6 +33,7 @@ from petavox.neuron.teasar import TeasarSettings, block_pieces, require
 from petavox.settings import ZyxSetting
 from petavox.space import Block
 from petavox.stages import objects
+from petavox.stages.tables import write_arrow
 from petavox.stages.totals import totals
 
 TABLE = pa.schema(
@@ -193,10 +194,8 @@ def skeleton_block(block: Block, context: Context) -> Counters:
         }
         for p in pieces
     ]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, _PIECES), sink, compression="zstd")
     file = Path(context.writes["fragments"]) / str(block.number)
-    provenance.write_atomically(file, sink.getvalue().to_pybytes())
+    write_arrow(file, pa.Table.from_pylist(rows, _PIECES), compression="zstd")
     return {"pieces": len(pieces), "vertices": sum(len(p.radii) for p in pieces)}
 
 

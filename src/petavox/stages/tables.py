@@ -10,6 +10,7 @@ import io
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -66,10 +67,13 @@ def part(folder: str | Path, number: int, name: str = "part") -> Path:
 
 def write(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """Write rows so that the file is whole or not there."""
+    write_arrow(path, pa.table({k: pa.array(v) for k, v in columns.items()}), compression="zstd")
+
+
+def write_arrow(path: Path, table: pa.Table, **how: Any) -> None:
+    """The same for a table of Arrow. how: of pyarrow.parquet.write_table."""
     buffer = io.BytesIO()
-    pq.write_table(
-        pa.table({k: pa.array(v) for k, v in columns.items()}), buffer, compression="zstd"
-    )
+    pq.write_table(table, buffer, **how)
     write_atomically(path, buffer.getvalue())
 
 
