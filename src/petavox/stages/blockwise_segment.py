@@ -34,8 +34,8 @@ from petavox.settings import BoxSetting, Settings, ZyxSetting
 from petavox.space import Block, Box, Grid, VoxelSize, zyx
 from petavox.stages import tables
 from petavox.stages.block_labels import BlockLabels
+from petavox.stages.predictors import predictor
 from petavox.stages.stage import Stage, run_stage
-from petavox.stages.stamps import stamp
 
 log = logging.getLogger("petavox")
 
@@ -110,6 +110,7 @@ class BlockwiseSegment(Stage):
         "petavox.ffn.predictor",
         "petavox.ffn.int8",
         "petavox.stages.block_labels",
+        "petavox.stages.predictors",
     )
     settings: BlockwiseSettings
 
@@ -280,7 +281,8 @@ def _flooded(
     canvases, predict = [], None
     steps = Steps(context.tell, len(blocks))
     for raw, block in zip(raws, blocks, strict=True):
-        predict = _predictor(reads["model"], context.device, settings.precision, raw)
+        given = functools.partial(_itself, raw)
+        predict = predictor(reads["model"], context.device, settings.precision, given)
         canvas = prepared(
             raw,
             predict,
@@ -314,35 +316,9 @@ def _flooded(
     ]
 
 
-def _predictor(
-    model: str, device: str, precision: Literal["f32", "bf16", "int8"], raw: np.ndarray
-) -> Any:
-    from petavox.ffn.devices import device_of
-    from petavox.ffn.flood import normalised
-    from petavox.ffn.predictor import Predictor
-
-    if precision != "int8":
-        return _loaded(model, stamp(model), device, precision)
-    read = _model(model, stamp(model))
-    sample = normalised(raw, read.spec)
-    return Predictor(read, device=device_of(device), precision="int8", sample=sample)
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded(
-    model: str, written: tuple[int, ...], device: str, precision: Literal["f32", "bf16"]
-) -> Any:
-    from petavox.ffn.devices import device_of
-    from petavox.ffn.predictor import Predictor
-
-    return Predictor(_model(model, written), device=device_of(device), precision=precision)
-
-
-@functools.lru_cache(maxsize=1)
-def _model(path: str, _stamp: tuple[int, ...]) -> Any:
-    from petavox.ffn.model import load_model
-
-    return load_model(path)
+def _itself(raw: np.ndarray, _spec: Any) -> np.ndarray:
+    """The block's own image, as the sample that int8 takes its scales from."""
+    return raw
 
 
 def _table(origins: list[Any], block: Block) -> dict[str, np.ndarray]:

@@ -20,8 +20,8 @@ from petavox.settings import NmSetting, Settings, ZyxSetting
 from petavox.space import Block, Box, Grid
 from petavox.stages import tables
 from petavox.stages.candidates import image_of, labels_of
+from petavox.stages.predictors import predictor
 from petavox.stages.stage import Stage
-from petavox.stages.stamps import stamp
 
 SAVE_EVERY = 60.0
 """Seconds after which the scores of an unfinished block are saved."""
@@ -52,6 +52,7 @@ class ScorePairs(Stage):
         "petavox.ffn.moves",
         "petavox.ffn.predictor",
         "petavox.ffn.int8",
+        "petavox.stages.predictors",
     )
     settings: ResegmentBlockSettings
 
@@ -111,7 +112,10 @@ def scores_block(block: Block, context: Context) -> Counters:
             a, b, *point = (int(pairs[k][i]) for k in "abzyx")
             if predict is None:
                 near = block.write.grown(radius).intersection(labels.box)
-                predict = _network(context, settings.precision, image, near)
+                predict = predictor(
+                    context.reads["model"], context.device, settings.precision,
+                    functools.partial(_sample, image, near),
+                )  # fmt: skip
             box = around(point, radius).intersection(labels.box)
             found.append(
                 resegment(
@@ -156,38 +160,8 @@ def _rows(columns: dict[str, np.ndarray]) -> list[Scores]:
     return [Scores(**dict(zip(columns, row, strict=True))) for row in rows]
 
 
-def _network(
-    context: Context, precision: Literal["f32", "bf16", "int8"], image: volume.Volume, around: Box
-) -> Any:
-    """The network; in int8 its scales come from the image in the box `around`."""
-    from petavox.ffn.devices import device_of
-    from petavox.ffn.flood import normalised
-    from petavox.ffn.predictor import Predictor
-
-    model = context.reads["model"]
-    if precision != "int8":
-        return _loaded(model, stamp(model), context.device, precision)
-    read = _model(model, stamp(model))
+def _sample(image: volume.Volume, around: Box, spec: Any) -> np.ndarray:
+    """The image in a box; thinner than a field of view it is mirrored, as in the floods."""
     raw = image.read(around)
-    # a volume thinner than a field of view is mirrored, as in the floods
-    less = [max(0, f - n) for f, n in zip(read.spec.fov, raw.shape, strict=True)]
-    raw = np.pad(raw, [(n // 2, n - n // 2) for n in less], "reflect")
-    sample = normalised(raw, read.spec)
-    return Predictor(read, device=device_of(context.device), precision="int8", sample=sample)
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded(
-    model: str, written: tuple[int, ...], device: str, precision: Literal["f32", "bf16"]
-) -> Any:
-    from petavox.ffn.devices import device_of
-    from petavox.ffn.predictor import Predictor
-
-    return Predictor(_model(model, written), device=device_of(device), precision=precision)
-
-
-@functools.lru_cache(maxsize=1)
-def _model(path: str, _stamp: tuple[int, ...]) -> Any:
-    from petavox.ffn.model import load_model
-
-    return load_model(path)
+    less = [max(0, f - n) for f, n in zip(spec.fov, raw.shape, strict=True)]
+    return np.pad(raw, [(n // 2, n - n // 2) for n in less], "reflect")

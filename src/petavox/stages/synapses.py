@@ -31,7 +31,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from petavox import provenance, volume
@@ -46,6 +45,7 @@ from petavox.space import Block, Box, Grid, VoxelSize, Zyx
 from petavox.stages import tables
 from petavox.stages.levels import empty
 from petavox.stages.stage import Stage, run_stage
+from petavox.stages.stamps import stamp
 from petavox.stages.synapses_objects import ObjectSettings, make_objects
 from petavox.stages.synapses_partners import AssignPartners, AssignSettings, require_fitting
 from petavox.synapse.apply import SynapsePredictor, read_box
@@ -145,7 +145,8 @@ class Predict(Stage):
 def predict_block(block: Block, context: Context) -> Counters:
     """Probabilities of one block."""
     settings = context.parsed(PredictSettings)
-    predictor = _predictor(context.reads["model"], context.device, settings.precision)
+    model = context.reads["model"]
+    predictor = _predictor(model, stamp(model), context.device, settings.precision)
     image = _image(context.reads["image"], settings)
     read = read_box(block.write, block.total, predictor.spec)
     said = predictor(image.read(read))
@@ -159,7 +160,9 @@ def predict_block(block: Block, context: Context) -> Counters:
 
 
 @functools.lru_cache(maxsize=1)
-def _predictor(model: str, device: str, precision: Literal["f32", "bf16"]) -> SynapsePredictor:
+def _predictor(
+    model: str, _stamp: tuple[int, ...], device: str, precision: Literal["f32", "bf16"]
+) -> SynapsePredictor:
     return SynapsePredictor(load_model(model), device=device, precision=precision)
 
 
@@ -309,9 +312,7 @@ def _assigned(
     table = pa.table({n: v[order] for n, v in rows.items()})
     extra = [n for n in table.column_names if n not in SYNAPSES.names]
     table = table.select([*SYNAPSES.names, *extra])
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    provenance.write_atomically(out / TABLE, sink.getvalue().to_pybytes())
+    tables.write_arrow(out / TABLE, table)
     ids = np.unique(rows["id"])
     large = int(how["ledger"].counters(stage.name).get("too_large", 0))
     if large:
