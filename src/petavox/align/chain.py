@@ -7,7 +7,7 @@ What it is not: the rough alignment of two thumbnails (petavox.align.coarse), or
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,29 +51,28 @@ def _procrustes(p: np.ndarray, q: np.ndarray, hand: float = 1.0) -> Field:
     return Field.affine(m, cq - m @ cp)
 
 
-def carry_over(
-    placed: dict[int, Field],
+def carried(
+    rough: Mapping[int, Field],
     held: Mapping[int, Field],
-    known: Collection[int],
+    group: Iterable[int],
     shapes: Callable[[int], tuple[int, int]],
-) -> None:
-    """Carry what the solve changed over to the rough transforms of the sections after.
+) -> dict[int, Field]:
+    """Rigid transforms of the sections of a group, after what the solve changed of the rough ones.
 
-    placed: rough transforms, changed in place: the held ones become rigid parts of `held`, and all
-    after each, up to the next held or known one, move along.  known: sections with fields of
-    their own, on which those after them were placed.
+    rough: of all sections, in one frame.  held: fields of solved sections; each moves those after
+    it, up to the next, as it was moved itself.
     """
+    out = {}
     linear, shift = np.eye(2), np.zeros(2)
-    for k in sorted(placed):
-        f = placed[k]
+    for k in sorted({*group, *held}):
+        f = rough[k]
         if k in held:
-            placed[k] = rigid(held[k], shapes(k))
-            linear = placed[k].matrix @ np.linalg.inv(f.matrix)
-            shift = placed[k].shift - linear @ f.shift
-        elif k in known:
-            linear, shift = np.eye(2), np.zeros(2)
+            out[k] = rigid(held[k], shapes(k))
+            linear = out[k].matrix @ np.linalg.inv(f.matrix)
+            shift = out[k].shift - linear @ f.shift
         else:
-            placed[k] = Field.affine(linear @ f.matrix, linear @ f.shift + shift)
+            out[k] = Field.affine(linear @ f.matrix, linear @ f.shift + shift)
+    return out
 
 
 @dataclass

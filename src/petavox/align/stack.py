@@ -106,14 +106,13 @@ def align(
         source,
         settings,
         result,
-        rough,
+        rough.runs,
         springs,
         landmarks,
         say,
         run,
         matcher or (lambda of: matching.matched(source, of, of.group, device=device, run=run)),
     )
-    known = set(result.fields)
     step = max(settings.window - settings.margin, 1)
     usable = [k for k in order if k in rough.fields]
     for start in range(0, max(len(usable) - settings.margin, 1), step):
@@ -123,8 +122,8 @@ def align(
             # where all of the margin failed, the last one solved before it
             last = [k for k in usable[:start] if k in result.fields][-1:]
             solved = held or {k: result.fields[k] for k in last}
-            chain.carry_over(rough.fields, solved, known, source.shape)
-            work.window(f"{start // step:05d}", group, held)
+            placed = chain.carried(rough.fields, solved, group, source.shape)
+            work.window(f"{start // step:05d}", group, held, placed)
         if done is not None:
             done(len([k for k in usable if k in result.fields]))
     done_with = [k for k in usable if k in result.fields]
@@ -153,20 +152,29 @@ class _Work:
     source: Source
     settings: AlignSettings
     result: Result
-    rough: chain.Chain
+    runs: Mapping[int, int]
     springs: Callable[[int, Lattice], np.ndarray] | None
     landmarks: Sequence[solve.Matches]
     say: Say
     run: Callable[..., Iterable[Any]]
     matcher: Matcher
 
-    def window(self, name: str, group: Sequence[int], held: Mapping[int, Field]) -> None:
-        """Solve the free sections of one window and put their fields into the result."""
+    def window(
+        self,
+        name: str,
+        group: Sequence[int],
+        held: Mapping[int, Field],
+        placed: Mapping[int, Field],
+    ) -> None:
+        """Solve the free sections of one window and put their fields into the result.
+
+        placed: where the free ones are to begin.
+        """
         settings = self.settings
         free = [k for k in group if k not in held]
         shapes = {k: self.source.shape(k) for k in group}
         largest = np.max(list(shapes.values()), axis=0)
-        fields: dict[int, Field] = {k: held.get(k, self.rough.fields[k]) for k in group}
+        fields: dict[int, Field] = {k: held.get(k, placed[k]) for k in group}
         steps = levels((int(largest[0]), int(largest[1])), settings)
         extra = [m for m in self.landmarks if m.a in fields and m.b in fields]
         for turn, factor in enumerate(steps + [steps[-1]] * (settings.passes - 1)):
@@ -185,7 +193,7 @@ class _Work:
                     name=f"{name}-{turn}",
                     group=tuple(group),
                     free=tuple(free),
-                    runs=tuple(self.rough.runs[k] for k in group),
+                    runs=tuple(self.runs[k] for k in group),
                     pulls=pulls,
                     low=(float(low[0]), float(low[1])),
                     high=(float(high[0]), float(high[1])),
@@ -237,10 +245,10 @@ class _Work:
             )
         for m, r, left in zip(matched, solved.residuals, solved.inliers, strict=False):
             self._judge(replace(m, inlier=left), r)
-        runs = Counter(self.rough.runs[k] for k in group)
+        runs = Counter(self.runs[k] for k in group)
         for k in free:
             # the first of a run may be the last of a window: what it fits is in the next
-            self._accept(k, fields[k], alone=runs[self.rough.runs[k]] == 1)
+            self._accept(k, fields[k], alone=runs[self.runs[k]] == 1)
 
     def _judge(self, m: solve.Matches, residual: np.ndarray) -> None:
         """Record a pair after the last round."""

@@ -329,16 +329,16 @@ def _patches(
         return {}
     shape = source.shape(known[0])
     factor = stack.thumb_factor(shape, 1400)
-    boxes = [extent(result.fields[k], shape) for k in known]
-    low = np.floor(np.min([b[0] for b in boxes], axis=0) / factor).astype(int)
-    high = np.ceil(np.max([b[1] for b in boxes], axis=0) / factor).astype(int)
+    boxes = {k: extent(result.fields[k], shape) for k in known}
+    low = np.floor(np.min([b[0] for b in boxes.values()], axis=0) / factor).astype(int)
+    high = np.ceil(np.max([b[1] for b in boxes.values()], axis=0) / factor).astype(int)
     size = (int(high[0] - low[0]), int(high[1] - low[1]))
     start = (int(low[0]), int(low[1]))
 
     def seen(k: int) -> Any:
         f = result.fields[k]
         spacing = f.lattice.spacing if f.lattice is not None else 200.0
-        pull = f.inverse(Lattice.covering(*extent(f, shape), spacing))
+        pull = f.inverse(Lattice.covering(*boxes[k], spacing))
         return match.warped(*source.level(k, factor), pull, start, size, factor, settings.device)
 
     out: dict[tuple[int, int], np.ndarray] = {}
