@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from petavox.errors import BadInput
 from petavox.space import Box, zyx
+from petavox.stages.connectome import read_table
 from petavox.view.annotations import LINE, Annotations, Property
 from petavox.volume import Volume
 
@@ -47,17 +45,10 @@ def read(path: str | Path) -> Synapses:
 
     Raises BadInput for a file that is no such table.
     """
-    path = Path(path)
-    # else the reader takes ids from 2^63 on for floats, and rounds them
-    typed = pa_csv.ConvertOptions(column_types={"pre": pa.uint64(), "post": pa.uint64()})
     try:
-        table = (
-            pa_csv.read_csv(path, convert_options=typed)
-            if path.suffix == ".csv"
-            else pq.read_table(path)
-        )
-    except (pa.ArrowInvalid, OSError) as e:
-        raise BadInput(f"{path} is no table of synapses (Parquet or .csv): {e}.") from None
+        table = read_table(Path(path))
+    except BadInput as e:
+        raise BadInput(f"{path} is no table of synapses: {e}") from None
     missing = [c for c in COLUMNS if c not in table.column_names]
     if missing:
         raise BadInput(f"{path} has no column {', '.join(missing)}: it is no table of synapses.")
