@@ -178,7 +178,7 @@ def make_room(path: Path, *, overwrite: bool) -> None:
     other work.
     """
     require_room(path, overwrite=overwrite)
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -187,6 +187,9 @@ def make_room(path: Path, *, overwrite: bool) -> None:
 def require_room(path: Path, *, overwrite: bool) -> None:
     """The refusals of `make_room` without its removal: before work whose result replaces this."""
     if not path.exists():
+        above = next(p for p in path.absolute().parents if p.exists())
+        if not above.is_dir():
+            raise BadInput(f"cannot write to {path}: {above} is a file; choose another place.")
         return
     _refuse_or(overwrite, str(path))
     if not path.is_dir():
