@@ -26,7 +26,7 @@ from benchmarks.common import data_folder, emit
 from benchmarks.flood import released_model
 from benchmarks.shipped_model import scores
 from petavox.ffn.batched import LockStep
-from petavox.ffn.flood import flood, prepared
+from petavox.ffn.flood import flood, normalised, prepared
 from petavox.ffn.growth import FloodSettings
 from petavox.ffn.lanes import LaneSettings
 from petavox.ffn.model import load_model
@@ -53,18 +53,19 @@ def main() -> None:
     given.add_argument("--options", nargs="+", type=options, default=["objects=4", "frontier=4"])
     given.add_argument("--side", type=int, default=128)
     given.add_argument("--corner", type=int, nargs=3, default=(0, 0, 0))
-    given.add_argument("--precision", default="bf16", choices=["f32", "bf16"])
+    given.add_argument("--precision", default="bf16", choices=["f32", "bf16", "int8"])
     given.add_argument("--plain", type=Path, help="npy of the plain driver's labels: made or read")
     args = given.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     with tempfile.TemporaryDirectory() as folder:
         model = load_model(released_model(Path(folder)))
-    predictor = Predictor(model, precision=args.precision)
     block, box = (
         data_folder() / "fib25/training_sample2.h5",
         pv.Box.of_shape([args.side] * 3, args.corner),
     )
     image, truth = pv.open(block / "raw").read(box), pv.open(block / "labels").read(box)
+    sample = normalised(image, model.spec)
+    predictor = Predictor(model, precision=args.precision, sample=sample)
     how = {"voxel_size": (10.0, 10.0, 10.0), "settings": FloodSettings()}
     if args.plain and args.plain.exists():
         plain = np.load(args.plain)
