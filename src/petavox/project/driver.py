@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import logging
-import os
 import platform
 import shutil
 import time
@@ -25,6 +23,7 @@ from typing import Any
 
 import petavox
 from petavox.blocks.engines import Engine, open_engine
+from petavox.blocks.holding import Holding, is_held
 from petavox.errors import BadInput, PetavoxError, WorkFailed
 from petavox.project import checks, keys, records
 from petavox.project.calls import Call, figures_of
@@ -203,34 +202,18 @@ def locked(project: Project, *, write: bool = True) -> Iterator[None]:
         return
     try:
         project.work.mkdir(parents=True, exist_ok=True)
-        lock = os.open(project.work / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        held = Holding(
+            project.work / "lock", said=f"another petavox runs the project {project.folder}"
+        )
     except OSError as e:
         raise BadInput(
             f"{project.work} cannot be written ({e.strerror}): a run keeps its ledger there; give "
             "yourself the right to write, or move the project."
         ) from None
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadInput(
-                f"another petavox runs the project {project.folder}: wait for it, or stop it."
-            ) from None
+    with held:
         yield
-    finally:
-        os.close(lock)
 
 
 def is_running(project: Project) -> bool:
-    """Does a petavox on this machine hold the project just now?"""
-    file = project.work / "lock"
-    if not file.is_file():
-        return False
-    lock = os.open(file, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(lock)
-    return False
+    """Does a living petavox hold the project just now?"""
+    return is_held(project.work / "lock")
