@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
 import subprocess
@@ -14,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from petavox.blocks import BlockTask, Costs, Ledger, Limits, run
-from petavox.blocks import ledger as ledgers
 from petavox.blocks.engines import Event
 from petavox.blocks.outcome import Outcome
 from petavox.blocks.resume import require_complete, resume
@@ -324,12 +322,3 @@ def test_a_place_where_no_ledger_can_be_is_refused_in_a_sentence_and_holds_no_lo
         Ledger(tmp_path / "ledger.db")
     (tmp_path / "ledger.db").rmdir()
     Ledger(tmp_path / "ledger.db").close()
-
-
-def test_a_file_system_without_locks_is_not_taken_for_another_driver(tmp_path, monkeypatch):
-    def none(*_):
-        raise OSError(errno.ENOSYS, "Function not implemented")
-
-    monkeypatch.setattr(ledgers.fcntl, "flock", none)
-    with pytest.raises(BadInput, match="file system has no locks"):
-        Ledger(tmp_path / "ledger.db")

@@ -26,6 +26,7 @@ from typing import Any
 from petavox.blocks.bundle import BundleSize
 from petavox.blocks.engines import Engine, Event, InlineEngine
 from petavox.blocks.ledger import Ledger, Row
+from petavox.blocks.ledger_reading import STATUSES
 from petavox.blocks.outcome import Limits, Outcome, listed
 from petavox.blocks.plan import memory_available, require_memory
 from petavox.blocks.resume import Resume, resume
@@ -170,11 +171,11 @@ class _Run:
     def _kept(self, retry_quarantined: bool) -> bytearray:
         """Marks of the blocks not to do: done before, or quarantined."""
         done = bytearray(self.outcome.total)
-        for row in self.ledger.rows(self.task.name):
-            if row.status == "done":
-                done[row.number] = 1
-                self.outcome.kept += 1
-            elif self.trouble.remember(row, retry_quarantined=retry_quarantined):
+        for number in self.ledger.numbers(self.task.name, "done"):
+            done[number] = 1
+            self.outcome.kept += 1
+        for row in itertools.chain(*(self.ledger.rows(self.task.name, s) for s in STATUSES[1:])):
+            if self.trouble.remember(row, retry_quarantined=retry_quarantined):
                 done[row.number] = 1
         return done
 
@@ -207,6 +208,7 @@ class _Run:
                 return
             for event in self.engine.events(0.5):
                 self._take(event)
+            self.ledger.flush()  # the next block may come back in an hour
             if time.monotonic() - self.asked > _ASK_EVERY and not self.quiet:
                 self.asked = time.monotonic()
                 self.inside = self.engine.inside()

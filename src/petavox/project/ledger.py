@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from petavox.blocks import database
 from petavox.blocks.ledger import Ledger, Row
 
 
@@ -26,12 +27,12 @@ class StepLedger(Ledger):
 
     def forget_step(self) -> None:
         """Forget all that is known of the step's blocks: they are done again."""
-        with self._guarded():
+        with database.writing(self.path):
             self.save()
             for table, column in (("tasks", "name"), ("blocks", "task")):
                 query = f"DELETE FROM {table} WHERE substr({column}, 1, ?) = ?"
                 self._db.execute(query, (len(self._prefix), self._prefix))
-            self._db.commit()
+            database.commit(self._db, self.path)
 
     def parts(self, task: str) -> dict[str, Any] | None:
         """What decided the result of a task."""
@@ -80,6 +81,10 @@ class StepLedger(Ledger):
     def numbers(self, task: str, status: str) -> Iterable[int]:
         """Numbers of the blocks with a status."""
         return super().numbers(self._full(task), status)
+
+    def done_since(self, task: str, moment: float) -> int:
+        """Blocks that were finished at this time or later."""
+        return super().done_since(self._full(task), moment)
 
     def runs(self, task: str) -> list[dict[str, Any]]:
         """Runs of a task."""

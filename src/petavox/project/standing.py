@@ -85,10 +85,9 @@ def _blocks(
     if not alive or said.started is None:
         return line
     now, since = time.time(), said.started
-    times = [r.finished for r in ledger.rows(f"{step}/{name}", "done") if r.finished is not None]
-    recent = [t for t in times if t >= since]
+    recent = ledger.done_since(f"{step}/{name}", since)
     if recent:
-        rate = len(recent) / max(now - since, 1e-3)
+        rate = recent / max(now - since, 1e-3)
         line["blocks_per_minute"] = round(60 * rate, 2)
         line["seconds_left"] = round((task["total"] - task["done"]) / rate, 2)
     return line
