@@ -37,6 +37,7 @@ from petavox.learn import training_state
 from petavox.learn.augment import AugmentSettings, check_symmetry
 from petavox.learn.bf16 import autocast
 from petavox.learn.distributed import Place, batch_of_rank
+from petavox.learn.divergence import require_numbers
 from petavox.learn.schedule import OptimiserSettings, mean_decay_at, optimiser, rate_at
 from petavox.settings import Settings
 from petavox.space import zyx
@@ -157,7 +158,10 @@ class Trainer:
     # -- one step --------------------------------------------------------------------------
 
     def step(self) -> Counter[str]:
-        """Learn from one batch. Returns this rank's figures: loss, fovs, and of ended patches."""
+        """Learn from one batch. Returns this rank's figures: loss, fovs, and of ended patches.
+
+        Raises WorkFailed if the weights diverge.
+        """
         settings = self.settings.optimiser
         rate = rate_at(self.step_number, self.settings.steps, settings, self.devices)
         for group in self.optimiser.param_groups:
@@ -167,6 +171,7 @@ class Trainer:
         loss, logits = self.gradients(batch)
         objective.clip(self.network.parameters(), settings.clip)
         self.optimiser.step()
+        require_numbers(self.network.parameters(), self.step_number + 1)
         if self.mean is not None:
             decay = mean_decay_at(self.step_number, settings.mean_decay)
             objective.update_mean(self.mean, self.network.state_dict(), decay)

@@ -28,6 +28,16 @@ S = TypeVar("S", bound=Settings)
 N = TypeVar("N", bound=nn.Module)
 
 
+def provenance_of(path: str | Path) -> dict[str, Any]:
+    """What a model file of any kind says of its making. Raises BadInput if it is damaged."""
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as f:
+            header = f.metadata() or {}
+        return dict(json.loads(header["spec"])["provenance"])
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as e:
+        raise BadInput(f"{path} is not a whole petavox model ({e}).") from None
+
+
 @dataclass(frozen=True)
 class ModelFormat(Generic[S, N]):
     """One kind of model file.

@@ -17,79 +17,24 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import distributed as dist
 
-from petavox.errors import BadInput, MissingExtra
+from petavox.errors import BadInput
 from petavox.learn import training_state
-from petavox.learn.distributed import Place
+from petavox.learn.curve import Curve
+from petavox.learn.learner import Learner, Validate
+from petavox.learn.model_file import provenance_of
 from petavox.progress import Progress
-from petavox.provenance import write_atomically
 from petavox.settings import Settings
 
 log = logging.getLogger("petavox")
 
-Validate = Callable[[Any], dict[str, float]]
-"""Applies a model to a box and scores it; `error` is what is to be small."""
-
 _MEET = 16  # steps between two decisions that all ranks take together
-
-
-class Limited(Protocol):
-    """Settings that say when a training ends: so many steps, or so many minutes."""
-
-    steps: int | None
-    minutes: float | None
-
-
-class Learner(Protocol):
-    """What a trainer must offer to be run: steps, figures, and its whole state."""
-
-    place: Place
-    device: torch.device
-    counts: tuple[str, ...]
-    """Names of the figures of a step, to be summed over steps and ranks."""
-    step_number: int
-    fovs: int
-    """Fields of view seen by all ranks."""
-    all_feeders: int
-
-    @property
-    def settings(self) -> Any:
-        """Its settings: at least those of Limited."""
-
-    @property
-    def fovs_a_step(self) -> int:
-        """Fields of view that all ranks see in a step."""
-
-    def step(self) -> Counter[str]:
-        """Learn from one batch; this rank's figures."""
-
-    def shown(self, sums: dict[str, float]) -> dict[str, float]:
-        """What is said of summed figures."""
-
-    def annotated_voxels(self) -> int:
-        """Voxels that examples may be drawn from."""
-
-    def model(self) -> Any:
-        """The network as it is now, to be validated."""
-
-    def export(self, path: Path, provenance: dict[str, Any]) -> None:
-        """Write the network as a model file."""
-
-    def save(self, root: Path, facts: dict[str, Any] | None = None, keep: int = 2) -> Path | None:
-        """Write a checkpoint."""
-
-    def restore(self, folder: Path) -> dict[str, Any]:
-        """Take up a checkpoint; its facts."""
-
-    def close(self) -> None:
-        """End its threads."""
 
 
 class RunSettings(Settings):
@@ -105,6 +50,9 @@ class RunSettings(Settings):
     """Checkpoints kept."""
     validate_minutes: float = Field(10.0, gt=0)
     """Minutes of training between two validations by segmentation."""
+    silence_minutes: float = Field(30.0, gt=0)
+    """With several ranks: one that is silent for so long is given up. More than a validation takes,
+    in which all wait for the leading rank."""
     tensorboard: bool = False
     """Write figures for TensorBoard into OUT/tensorboard too."""
 
@@ -123,10 +71,19 @@ def run(
 
     validate: called on the leading rank; without it the last model is also the best.
     resume: go on from the newest checkpoint in `out`. Returns the final figures.
+    provenance: for the model files; a resumed run is held to its volumes and `started_from`.
     """
     if trainer.settings.steps is None and trainer.settings.minutes is None:
         raise BadInput("give `steps` or `minutes`: the training would never end.")
-    return _Run(trainer, out, settings, validate, provenance or {}, quiet).go(resume)
+    # as it is after being written and read, so that it can be compared
+    plain = json.loads(json.dumps(provenance or {}, default=str))
+    running = _Run(trainer, out, settings, validate, plain, quiet)
+    try:
+        return running.go(resume)
+    finally:
+        trainer.close()
+        if running.curve is not None:
+            running.curve.close()
 
 
 class _Run:
@@ -144,16 +101,17 @@ class _Run:
         self.quiet = quiet or not trainer.place.leads
         self.leads = trainer.place.leads
         self.best, self.trained, self.last_validation = math.inf, 0.0, -1.0
+        self.saved_step: int | None = None
         self.figures: dict[str, Any] = {}
-        self.board: Any = None
+        self.curve = Curve(out, tensorboard=settings.tensorboard) if self.leads else None
 
     def go(self, resume: bool) -> dict[str, Any]:
         """See `run`."""
         trainer = self.trainer
         if resume:
             self._resume()
-        if self.leads and self.settings.tensorboard:
-            self.board = _board(self.out / "tensorboard")
+        if self.curve is not None:
+            self.curve.begin_at(trainer.step_number)
         steps = trainer.settings.steps
         total = None if steps is None else steps * trainer.fovs_a_step
         annotated = trainer.annotated_voxels()
@@ -177,14 +135,13 @@ class _Run:
                 since_validation = self.trained - self.last_validation
                 if self._decide(since_validation >= 60 * self.settings.validate_minutes):
                     self._validate()
+            if since["steps"]:  # the minutes ended between two lines
+                self._say(self._joint(since), annotated, progress)
         self._save()
         if self.last_validation < self.trained:  # on all ranks or on none
             self._validate()
         if self.leads:
             self._export("last.safetensors", {})
-        trainer.close()
-        if self.board is not None:
-            self.board.close()
         return {
             "steps": trainer.step_number,
             "fovs": trainer.fovs,
@@ -213,9 +170,15 @@ class _Run:
             return mine
         if self.trainer.step_number % _MEET:
             return False
-        answer = torch.tensor([int(mine)], device=self.trainer.device)
+        return bool(self._told(int(mine)))
+
+    def _told(self, number: int) -> int:
+        """The leading rank's number, on all ranks."""
+        if self.trainer.place.ranks == 1:
+            return number
+        answer = torch.tensor([number], device=self.trainer.device)
         dist.broadcast(answer, 0)
-        return bool(answer.item())
+        return int(answer.item())
 
     def _joint(self, figures: Counter[str]) -> dict[str, float]:
         """Figures summed over all ranks."""
@@ -233,21 +196,41 @@ class _Run:
         self.figures |= facts
         share = self.trainer.fovs / max(annotated, 1)
         progress.to(self.trainer.fovs, of_annotated_voxels=share, **facts)
-        if self.leads:
-            self._write({"fovs": self.trainer.fovs, "minutes": self.trained / 60, **facts})
+        self._write({"fovs": self.trainer.fovs, "minutes": self.trained / 60, **facts})
+
+    def _write(self, facts: dict[str, float]) -> None:
+        if self.curve is not None:
+            self.curve.write(self.trainer.step_number, facts)
 
     def _save(self) -> None:
-        facts = {"best": self.best, "trained_s": self.trained, "validated_s": self.last_validation}
+        if self.trainer.step_number == self.saved_step:
+            return
+        facts = {
+            "trained_s": self.trained,
+            "validated_s": self.last_validation,
+            "volumes": self._asked("volumes"),
+            "started_from": self.provenance.get("started_from"),
+        }
         self.trainer.save(self.out / "checkpoints", facts, self.settings.keep)
+        self.saved_step = self.trainer.step_number
+
+    def _asked(self, key: str) -> Any:
+        return self.provenance.get("settings", {}).get(key)
 
     def _resume(self) -> None:
-        folder = training_state.newest(self.out / "checkpoints")
-        if folder is None:
+        root = self.out / "checkpoints"
+        # the leading rank chooses: another may see the folders of a shared disk later
+        found = training_state.newest(root) if self.leads else None
+        step = self._told(-1 if found is None else training_state.step_of(found))
+        if step < 0:
             raise BadInput(f"there is no checkpoint in {self.out}; start without --resume.")
+        folder = training_state.folder_of(root, step)
         facts = self.trainer.restore(folder)
+        self._require_same(facts, folder)
         self.trained, self.last_validation = facts["trained_s"], facts["validated_s"]
-        self.best = facts["best"]
+        self.saved_step = step
         if self.leads:
+            self.best = self._best_before()
             log.info("resumed at step %d of %s", self.trainer.step_number, folder)
             if facts["feeders"] != self.trainer.all_feeders:
                 log.warning(
@@ -255,15 +238,35 @@ class _Run:
                     facts["feeders"],
                     self.trainer.all_feeders,
                 )
-            self._forget_later()
 
-    def _forget_later(self) -> None:
-        """Drop the lines of steps that will be made again."""
-        path = self.out / "curve.jsonl"
-        if path.is_file():
-            lines = [x for x in path.read_text().splitlines() if x.endswith("}")]
-            kept = [x for x in lines if json.loads(x)["step"] <= self.trainer.step_number]
-            write_atomically(path, "".join(f"{x}\n" for x in kept))
+    def _require_same(self, facts: dict[str, Any], folder: Path) -> None:
+        """Raise BadInput if the run was started with other volumes or another model."""
+        if facts.get("volumes", self._asked("volumes")) != self._asked("volumes"):
+            raise BadInput(
+                f"`volumes` are not those that checkpoint {folder} was made with: resume with "
+                "them, or learn from others by --init MODEL in another --out."
+            )
+        now = self.provenance.get("started_from")
+        then = facts.get("started_from", now)
+        if now is None:
+            # not given again: it was needed for the first step only
+            self.provenance |= {} if then is None else {"started_from": then}
+        elif then is None or then["digest"] != now["digest"]:
+            raise BadInput(
+                f"--init is not the model that checkpoint {folder} was started from: resume "
+                "without --init or with that model, or start anew in another --out."
+            )
+
+    def _best_before(self) -> float:
+        """The error of OUT/best.safetensors, which may have been written after the checkpoint."""
+        path = self.out / "best.safetensors"
+        kept = provenance_of(path) if path.is_file() else {}
+        error = kept.get("validation", {}).get("error", math.inf)
+        asked = kept.get("settings", {}).get("validation")
+        if error < math.inf and asked != self._asked("validation"):
+            log.warning("`validation` is another than before: the best model is chosen anew")
+            return math.inf
+        return float(error)
 
     def _validate(self) -> None:
         self.last_validation = self.trained
@@ -294,22 +297,3 @@ class _Run:
             "minutes": round(self.trained / 60, 2), **facts,
         }  # fmt: skip
         trainer.export(self.out / name, provenance)
-
-    def _write(self, facts: dict[str, float]) -> None:
-        step = self.trainer.step_number
-        self.out.mkdir(parents=True, exist_ok=True)
-        with open(self.out / "curve.jsonl", "a") as f:
-            f.write(json.dumps({"step": step, **facts}) + "\n")
-        if self.board is not None:
-            for name, value in facts.items():
-                self.board.add_scalar(name, value, step)
-
-
-def _board(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise MissingExtra(
-            "`tensorboard: true` needs TensorBoard: pip install 'petavox[tensorboard]'."
-        ) from None
-    return SummaryWriter(str(folder))

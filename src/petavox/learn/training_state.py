@@ -43,10 +43,15 @@ def partial_of(root: Path, step: int) -> Path:
     return root / f".step-{step:08d}.partial"
 
 
+def step_of(folder: Path) -> int:
+    """The step of a checkpoint, from its name."""
+    return int(folder.name.removeprefix("step-"))
+
+
 def newest(root: Path) -> Path | None:
     """The latest whole checkpoint in a folder; None if there is none."""
     found = [p for p in root.glob("step-*") if _NAME.fullmatch(p.name) and (p / STATE).is_file()]
-    return max(found, key=lambda p: int(p.name.removeprefix("step-")), default=None)
+    return max(found, key=step_of, default=None)
 
 
 def write_feeder(folder: Path, number: int, arrays: Mapping[str, np.ndarray]) -> None:
@@ -66,9 +71,12 @@ def publish(root: Path, step: int, keep: int) -> Path:
     """Give a folder that is written by all its final name; keep only the newest `keep`."""
     final = folder_of(root, step)
     if final.exists():
-        shutil.rmtree(final)
+        # out of sight at once: a folder that is half deleted must not be taken for a checkpoint
+        aside = root / f".{final.name}.old.partial"
+        shutil.rmtree(aside, ignore_errors=True)
+        final.rename(aside)
     partial_of(root, step).rename(final)
-    old = sorted(p for p in root.glob("step-*") if _NAME.fullmatch(p.name))
+    old = sorted((p for p in root.glob("step-*") if _NAME.fullmatch(p.name)), key=step_of)
     for path in old[:-keep]:
         shutil.rmtree(path)
     for path in root.glob(".step-*.partial"):
@@ -154,4 +162,7 @@ def _opened(path: Path, framework: str) -> Any:
     try:
         return safe_open(str(path), framework=framework, device="cpu")
     except (SafetensorError, OSError) as e:
-        raise BadInput(f"{path} is damaged ({e}); use an older checkpoint.") from None
+        raise BadInput(
+            f"{path} is damaged ({e}): delete the folder {path.parent.name}, then --resume takes "
+            "the checkpoint before it."
+        ) from None

@@ -24,6 +24,7 @@ from petavox.learn import training_state
 from petavox.learn.augment import AugmentSettings
 from petavox.learn.bf16 import autocast
 from petavox.learn.distributed import Place
+from petavox.learn.divergence import require_numbers
 from petavox.learn.schedule import OptimiserSettings, mean_decay_at, optimiser, rate_at
 from petavox.settings import Settings
 from petavox.synapse.apply import normalised
@@ -124,7 +125,10 @@ class SynapseTrainer:
         return self.settings.batch * self.place.ranks
 
     def step(self) -> Counter[str]:
-        """Learn from one batch. Returns this rank's figures: loss, and voxels of each class."""
+        """Learn from one batch. Returns this rank's figures: loss, and voxels of each class.
+
+        Raises WorkFailed if the weights diverge.
+        """
         settings = self.settings.optimiser
         rate = rate_at(self.step_number, self.settings.steps, settings, self.place.ranks)
         for group in self.optimiser.param_groups:
@@ -138,6 +142,7 @@ class SynapseTrainer:
         loss.backward()
         nn.utils.clip_grad_value_(self.network.parameters(), settings.clip)
         self.optimiser.step()
+        require_numbers(self.network.parameters(), self.step_number + 1)
         if self.mean is not None:
             decay = mean_decay_at(self.step_number, settings.mean_decay)
             with torch.no_grad():
