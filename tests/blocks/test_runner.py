@@ -99,6 +99,40 @@ def test_the_same_error_many_times_stops_the_run(ledger):
     assert "996 not tried" in str(caught.value)
 
 
+def test_a_few_bad_blocks_among_many_do_not_stop_the_others(ledger):
+    bad = [120, 240, 360, 480, 600, 720]
+    with pytest.raises(WorkFailed, match=r"715 are done, 6 failed \(120, 240") as e:
+        run(pattern(721, raises=bad), ledger=ledger, quiet=True)
+    assert "stopped" not in str(e.value)
+
+
+def test_bad_blocks_of_the_last_run_come_last_so_that_the_others_get_done(ledger, tmp_path):
+    bad = list(range(5))
+    for _ in range(2):
+        with pytest.raises(WorkFailed, match="the same error"):
+            run(pattern(20, raises=bad), ledger=ledger, quiet=True)
+    assert sorted(ledger.numbers("t", "done")) == list(range(5, 20))
+
+
+def test_blocks_that_all_kill_their_workers_stop_the_run(ledger):
+    trouble = Trouble(Outcome("t", 1000), ledger, Limits())
+    for number in range(5):
+        for _ in range(2):
+            lost = Event(1, lost="worker", reason=f"worker {number} on host n{number}")
+            trouble.lost([number], lost)
+    assert trouble.outcome.quarantined == [0, 1, 2, 3, 4]
+    assert "5 blocks failed with the same error" in trouble.stopping
+
+
+def test_blocks_that_lost_their_node_together_are_parted_the_second_time(ledger):
+    trouble = Trouble(Outcome("t", 10), ledger, Limits())
+    gone = Event(1, lost="node", reason="silent")
+    trouble.lost([1, 2, 3], gone)
+    assert list(trouble.again) == [[1, 2, 3]]
+    trouble.lost(trouble.again.popleft(), gone)
+    assert list(trouble.again) == [[1], [2], [3]]
+
+
 def test_no_block_is_started_that_cannot_end_in_time(ledger):
     task = pattern(20, seconds=0.05)
     with pytest.raises(NotComplete, match="time was up"):

@@ -5,7 +5,7 @@ engine, or the parts it is made of: what an earlier run leaves (resume), what a 
 (trouble), the verdict at the end (outcome). The rules in short:
 
     error of a block      recorded with its traceback; not tried again in this run
-    the same error N x    the run stops: N blocks with one cause will be followed by more
+    the same error N x    the run stops, where it is one block in a hundred: more would follow
     worker dies           the block it was in is tried once more; the second time it is quarantined
     block too long        its worker is ended; counts like a death
     node or engine dies   its blocks are sent again, without blame
@@ -19,7 +19,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ class _Run:
         if not self.quiet:
             log.info("%s", self._opening(left))
         self.size = BundleSize(1 if isinstance(self.engine, InlineEngine) else bundle)
-        fresh = _order(wanted, done, shuffle)
+        fresh = _order(wanted, done, shuffle, last=self.trouble.tried())
         try:
             with Progress(
                 self.task.name, total=self.outcome.total, unit="block", quiet=self.quiet
@@ -228,6 +228,8 @@ class _Run:
         bad = len(self.outcome.failed) + len(self.outcome.quarantined)
         if bad:
             facts["failed"] = str(bad)
+        if self.outcome.losses:
+            facts["losses"] = str(self.outcome.losses)
         if self.size.mean_s is not None:
             facts["s_a_block"] = float(self.size.mean_s)
         return facts
@@ -296,13 +298,15 @@ class _Run:
         )
 
 
-def _order(wanted: Iterable[int], done: bytearray, seed: int | None) -> Iterator[int]:
-    """The blocks to do, in order or shuffled."""
-    if seed is None:
-        return (n for n in wanted if not done[n])
-    todo = [n for n in wanted if not done[n]]
-    random.Random(seed).shuffle(todo)
-    return iter(todo)
+def _order(
+    wanted: Sequence[int], done: bytearray, seed: int | None, last: Set[int]
+) -> Iterator[int]:
+    """The blocks to do, in order or shuffled; those of `last` when all others were begun."""
+    if seed is not None:
+        wanted = list(wanted)
+        random.Random(seed).shuffle(wanted)
+    first = (n for n in wanted if not done[n] and n not in last)
+    return itertools.chain(first, (n for n in wanted if not done[n] and n in last))
 
 
 def _here(engine: Engine) -> int:

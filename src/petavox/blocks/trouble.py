@@ -17,6 +17,7 @@ from petavox.blocks.ledger import Ledger, Row
 from petavox.blocks.outcome import Limits, Outcome
 
 log = logging.getLogger("petavox")
+_SHARE = 0.01  # of the blocks tried that must fail in one way before the run stops
 
 
 class Trouble:
@@ -74,10 +75,16 @@ class Trouble:
                 trace=trace,
             ),
         )
+        self._count(error)
+
+    def _count(self, error: str) -> None:
+        """Stop the run if its blocks go wrong in one way, and not only here and there."""
         signature = re.sub(r"\d+", "#", error)[:200]
         self._errors[signature] += 1
-        if self._errors[signature] >= self.limits.same_error and not self.stopping:
-            self.stopping = f"{self._errors[signature]} blocks failed with the same error ({error})"
+        seen, limit = self._errors[signature], self.limits.same_error
+        # a few bad blocks in ten million must not stop the others, now and in every later run
+        if seen >= limit and seen >= _SHARE * (seen + self.outcome.done) and not self.stopping:
+            self.stopping = f"{seen} blocks failed with the same error ({error})"
             log.error("%s: stopping, %s", self.outcome.task, self.stopping)
 
     def lost(self, numbers: list[int], event: Event) -> None:
@@ -129,6 +136,7 @@ class Trouble:
             self.outcome.quarantined.append(number)
             self.first_error = self.first_error or f"block {number}: {error}"
             log.error("%s: block %d is quarantined: %s", self.outcome.task, number, error)
+            self._count(error)
         elif put:
             log.warning("%s: block %d is tried again: %s", self.outcome.task, number, error)
             self.again.append([number])
@@ -144,5 +152,19 @@ class Trouble:
                 self.failed(n, why, "", None)
             else:
                 keep.append(n)
-        if keep:
+        if not keep:
+            return
+        if max(self._node_losses[n] for n in keep) > 1:
+            # one of them may be what its node died of: the others get away from it
+            self.again.extend([n] for n in keep)
+        else:
             self.again.append(keep)
+        if self.outcome.losses in (1, 10, 100) or self.outcome.losses % 1000 == 0:
+            log.warning(
+                "%s: %s; its blocks are sent again (%d losses so far)",
+                self.outcome.task, event.reason, self.outcome.losses,
+            )  # fmt: skip
+
+    def tried(self) -> set[int]:
+        """Blocks that an earlier run did not finish: what is wrong with them may still be."""
+        return set(self._attempts)
