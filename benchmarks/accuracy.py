@@ -30,9 +30,10 @@ from petavox.ffn.flood import normalised
 from petavox.score.pairs import pair_table
 from petavox.score.tolerance import near_boundary
 from petavox.segment.agglomeration import ACCEPTED, REJECTED, UNSCORED, final_of, kept_apart
-from petavox.segment.candidates import contacts, grown
+from petavox.segment.candidates import contacts
 from petavox.segment.consensus import consensus
 from petavox.segment.features import CHEAP
+from petavox.segment.grown import grown
 from petavox.segment.prior import known_of, stake
 from petavox.segment.resegment import ResegmentSettings
 from petavox.segment.rule import Rule, crossed

@@ -18,7 +18,8 @@ from petavox.score.reporting import run_errors, run_report
 from petavox.score.runs import run_scores
 from petavox.segment.agglomeration import ACCEPTED, final_of
 from petavox.segment.suspects import By, suspects
-from petavox.stages.score import read_skeletons, write_table
+from petavox.stages.skeleton_scores import read_skeletons
+from petavox.stages.table_files import write_table
 
 
 class Tissue:

@@ -20,8 +20,9 @@ import numpy as np
 from benchmarks.common import data_folder, emit
 from petavox import volume
 from petavox.blocks import Ledger, open_engine
+from petavox.segment.connected import components
 from petavox.space import Box
-from petavox.stages.blockwise_segment import BlockwiseSettings, components, segment_blocks
+from petavox.stages.blockwise_segment import BlockwiseSettings, segment_blocks
 from petavox.stages.reconcile import ReconcileSettings, reconcile
 from petavox.volume.opening import create, finish
 

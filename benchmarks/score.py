@@ -16,7 +16,7 @@ from pathlib import Path
 import petavox as pv
 from benchmarks.common import data_folder, emit
 from petavox.score.reporting import run_report
-from petavox.stages import score
+from petavox.stages import score, skeleton_scores
 
 
 def main() -> None:
@@ -40,9 +40,11 @@ def main() -> None:
     there = score.tables(supervoxels, truth, where=published, quiet=True).report()
     runs = {}
     if given.skeletons:
-        truth_skeletons = score.read_skeletons(given.skeletons)
+        truth_skeletons = skeleton_scores.read_skeletons(given.skeletons)
         for nodes in (1, 2, 5):
-            scores, outside = score.skeleton_scores(published, truth_skeletons, merge_nodes=nodes)
+            scores, outside = skeleton_scores.skeleton_scores(
+                published, truth_skeletons, merge_nodes=nodes
+            )
             along = run_report(scores, outside, nodes)
             along.pop("conventions")
             runs[f"merge_nodes_{nodes}"] = along

@@ -46,10 +46,10 @@ def test_status_of_a_finished_project(copy):
 
 
 def test_status_shows_the_first_errors_of_blocks(tissue, tmp_path, monkeypatch):
-    from petavox.stages import blockwise_segment
+    from petavox.stages import block_floods
 
     project = small.project(tmp_path / "p", small.described(tissue))
-    honest, calls = blockwise_segment.components, []
+    honest, calls = block_floods.components, []
 
     def broken(*args):
         calls.append(1)
@@ -57,7 +57,7 @@ def test_status_shows_the_first_errors_of_blocks(tissue, tmp_path, monkeypatch):
             raise ValueError("a bit has fallen over")
         return honest(*args)
 
-    monkeypatch.setattr(blockwise_segment, "components", broken)
+    monkeypatch.setattr(block_floods, "components", broken)
     with pytest.raises(WorkFailed, match="a bit has fallen over"):
         driver.run(project)
     figures = said(status, project.folder)

@@ -12,7 +12,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
 from petavox.errors import BadInput
-from petavox.segment.candidates import contacts, grown, joined, no_contacts, reach
+from petavox.segment.candidates import contacts, joined, no_contacts, reach
+from petavox.segment.grown import grown
 
 SIZES = [(8.0, 8.0, 8.0), (40.0, 4.0, 4.0), (20.0, 9.0, 9.0)]
 

@@ -11,12 +11,13 @@ from petavox import volume
 from petavox.blocks import Ledger, open_engine
 from petavox.errors import BadInput, NotComplete, WorkFailed
 from petavox.provenance import digest
+from petavox.segment.connected import components
 from petavox.segment.links import block_of
 from petavox.space import Box, Grid, VoxelSize
 from petavox.stages import reconcile as stage
-from petavox.stages import tables
+from petavox.stages import reconcile_proof, tables
 from petavox.stages.block_labels import BlockLabels, chunk_of, room
-from petavox.stages.blockwise_segment import BlockwiseSettings, components, segment_blocks
+from petavox.stages.blockwise_segment import BlockwiseSettings, segment_blocks
 from petavox.stages.reconcile import ReconcileSettings, reconcile
 from petavox.volume import state
 from petavox.volume.opening import create, finish
@@ -183,12 +184,16 @@ def test_labels_of_blocks_made_anew_in_another_grid_are_read_in_that_one(tmp_pat
 def test_final_objects_of_many_blocks_are_counted_without_a_merging_for_each(monkeypatch):
     """Even ids merge into the odd one before them; 1 lies in no write box."""
     blocks = [{"id": np.array([2 * k, 2 * k + 1], np.uint64)} for k in range(1, 201)]
-    monkeypatch.setattr(stage.tables, "parts", lambda *_: iter(blocks))
-    monkeypatch.setattr(stage, "final_ids", lambda _, ids: ids - (ids % 2 == 0).astype(np.uint64))
+    monkeypatch.setattr(reconcile_proof.tables, "parts", lambda *_: iter(blocks))
+    monkeypatch.setattr(
+        reconcile_proof, "final_ids", lambda _, ids: ids - (ids % 2 == 0).astype(np.uint64)
+    )
     merged = []
-    monkeypatch.setattr(stage, "distinct", lambda v: merged.append(len(v)) or np.unique(v))
+    monkeypatch.setattr(
+        reconcile_proof, "distinct", lambda v: merged.append(len(v)) or np.unique(v)
+    )
     # 1, 3, ..., 399, which stand for the even ones too, and 401
-    assert stage._count_final("none", len(blocks), "none") == 201
+    assert reconcile_proof._count_final("none", len(blocks), "none") == 201
     assert merged == [200]
 
 

@@ -8,7 +8,7 @@ from petavox.ffn.flood import SeedSettings, prepared
 from petavox.ffn.growth import FloodSettings
 from petavox.ffn.predictor import Predictor
 from petavox.stages.flood_steps import Steps
-from petavox.stages.segment import settled
+from petavox.stages.flood_watch import settled
 from tests.ffn.brightness import brightness_model
 
 TINY = brightness_model(deltas=(3, 3, 3))

@@ -22,7 +22,8 @@ from petavox.ffn.flood import SeedSettings, flood
 from petavox.ffn.growth import FloodSettings
 from petavox.ffn.model import load_model, save_model
 from petavox.ffn.predictor import Predictor
-from petavox.stages.segment import SegmentSettings, segment, settled
+from petavox.stages.flood_watch import settled
+from petavox.stages.segment import SegmentSettings, segment
 from tests.ffn.brightness import brightness_spec, brightness_weights
 
 FLOOD = {"min_segment_size": 30}
@@ -215,7 +216,7 @@ def test_a_coarse_mask_keeps_objects_out(here):
 
 def test_an_interrupted_run_is_taken_up_from_its_checkpoint(here, monkeypatch):
     whole = run(here, "whole.zarr")
-    from petavox.stages import segment as stage
+    from petavox.stages import flood_watch as stage
 
     calls = {"n": 0}
     save = stage.save_state
@@ -237,7 +238,7 @@ def test_an_interrupted_run_is_taken_up_from_its_checkpoint(here, monkeypatch):
 
 
 def test_an_unfinished_run_with_other_settings_is_not_mixed_in(here, monkeypatch):
-    from petavox.stages import segment as stage
+    from petavox.stages import flood_watch as stage
 
     save = stage.save_state
 
@@ -254,7 +255,7 @@ def test_an_unfinished_run_with_other_settings_is_not_mixed_in(here, monkeypatch
 
 
 def stop_at_first_checkpoint(patch):
-    from petavox.stages import segment as stage
+    from petavox.stages import flood_watch as stage
 
     save = stage.save_state
 
@@ -427,7 +428,7 @@ def test_a_leak_is_reported_and_left_out(here, caplog):
 
 
 def test_a_damaged_checkpoint_is_told_and_kept(here, monkeypatch):
-    from petavox.stages import segment as stage
+    from petavox.stages import flood_watch as stage
 
     def damage(file, canvas):
         file.write_bytes(b"PK\x03\x04 cut off")
@@ -454,7 +455,7 @@ def test_two_runs_at_once_do_not_share_an_output(here):
 
 
 def test_a_box_beyond_the_memory_is_refused_before_it_is_read(here, monkeypatch):
-    from petavox.stages import segment as stage
+    from petavox.stages import flood_inputs as stage
 
     monkeypatch.setattr(stage, "memory_available", lambda: 1 << 20)
     with pytest.raises(PetavoxError, match="--blocks"):

@@ -67,6 +67,7 @@ def score(
     from petavox.score import reporting
     from petavox.settings import parse
     from petavox.stages import score as stage
+    from petavox.stages import skeleton_scores, table_files
 
     if truth is None and skeletons is None:
         raise BadInput("nothing to score against: give a TRUTH volume, or --skeletons.")
@@ -76,7 +77,7 @@ def score(
         )
     for path in (per_object, errors):
         if path is not None:
-            stage.table_format(path)
+            table_files.table_format(path)
             if path.exists() and not overwrite:
                 raise AlreadyExists(f"{path} is there already; pass --overwrite to replace it.")
     volume = pv.open(result)
@@ -93,18 +94,18 @@ def score(
         )
         figures = found.report(oracle=oracle)
         if per_object is not None:
-            stage.write_table(per_object, found.objects())
+            table_files.write_table(per_object, found.objects())
         if errors is not None:
-            stage.write_table(errors, found.errors())
+            table_files.write_table(errors, found.errors())
     if skeletons is None:
         assert figures is not None
         return figures
-    runs, outside = stage.skeleton_scores(
-        volume, stage.read_skeletons(skeletons, nm_per_unit), merge_nodes=merge_nodes
+    runs, outside = skeleton_scores.skeleton_scores(
+        volume, skeleton_scores.read_skeletons(skeletons, nm_per_unit), merge_nodes=merge_nodes
     )
     along = reporting.run_report(runs, outside, merge_nodes)
     if figures is None:
         if errors is not None:
-            stage.write_table(errors, reporting.run_errors(runs))
+            table_files.write_table(errors, reporting.run_errors(runs))
         return along
     return reporting.joined(figures, runs=along)

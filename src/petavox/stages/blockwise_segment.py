@@ -9,11 +9,9 @@ What it is not: the deciding of which objects of two blocks are one (petavox.sta
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,8 +31,8 @@ from petavox.segment.links import LOCAL_BITS
 from petavox.settings import BoxSetting, Settings, ZyxSetting
 from petavox.space import Block, Box, Grid, VoxelSize, zyx
 from petavox.stages import tables
+from petavox.stages.block_floods import segmented
 from petavox.stages.block_labels import BlockLabels
-from petavox.stages.predictors import predictor
 from petavox.stages.stage import Stage, run_stage
 
 log = logging.getLogger("petavox")
@@ -109,6 +107,8 @@ class BlockwiseSegment(Stage):
         "petavox.ffn.seeds",
         "petavox.ffn.predictor",
         "petavox.ffn.int8",
+        "petavox.segment.connected",
+        "petavox.stages.block_floods",
         "petavox.stages.block_labels",
         "petavox.stages.predictors",
     )
@@ -189,15 +189,6 @@ def with_neighbours(blocks: Grid, lanes: int) -> Grid:
     return Grid(blocks.total, group, blocks.context)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What one block holds."""
-
-    labels: np.ndarray
-    origins: list[Any]
-    counters: dict[str, Any]
-
-
 def segment_block(group: Block, context: Context) -> Counters:
     """Segment the blocks of a group, each with its context; write labels and origins of each."""
     settings = context.parsed(BlockwiseSettings)
@@ -205,7 +196,7 @@ def segment_block(group: Block, context: Context) -> Counters:
     kept = BlockLabels.open(context.writes["objects"], writable=True, incomplete=True)
     blocks = list(kept.grid.touching(group.write))
     sums: Counter[str] = Counter()
-    for block, found in zip(blocks, _segmented(blocks, image, settings, context), strict=True):
+    for block, found in zip(blocks, segmented(blocks, image, settings, context), strict=True):
         labels = found.labels
         if int(labels.max(initial=0)) >= 1 << LOCAL_BITS:
             raise BadInput(
@@ -223,102 +214,6 @@ def segment_block(group: Block, context: Context) -> Counters:
             **found.counters,
         )
     return dict(sums)
-
-
-def _segmented(
-    blocks: Sequence[Block], image: volume.Volume, settings: BlockwiseSettings, context: Context
-) -> list[_Found]:
-    raws = [image.read(block.read) for block in blocks]
-    if settings.method == "components":
-        labels = [components(raw, settings.threshold, settings.min_size) for raw in raws]
-        return [_Found(x, [], {}) for x in labels]
-    # nothing was imaged where all is of one value
-    real = [i for i, raw in enumerate(raws) if raw.min() != raw.max()]
-    flooded = _flooded([raws[i] for i in real], [blocks[i] for i in real], image, settings, context)
-    found = dict(zip(real, flooded, strict=True))
-    blank = {"blank": 1}
-    return [
-        found.get(i) or _Found(np.zeros(raw.shape, np.uint32), [], blank)
-        for i, raw in enumerate(raws)
-    ]
-
-
-def components(values: np.ndarray, threshold: float | None, min_size: int) -> np.ndarray:
-    """Face-connected components, uint32, numbered in raster order of their first voxel.
-
-    values: (z, y, x).  threshold: voxels at or above it; None: of equal value, 0 = nothing.
-    """
-    from skimage.measure import label
-
-    if threshold is not None:
-        found = label(values >= threshold, connectivity=1)
-    else:
-        _, place = np.unique(values, return_inverse=True)
-        place = place.reshape(values.shape).astype(np.int32)
-        background = int(place[values == 0][0]) if (values == 0).any() else -1
-        found = label(place, background=background, connectivity=1)
-    counts = np.bincount(found.ravel())
-    keep = counts >= min_size
-    keep[0] = False
-    table = np.where(keep, np.cumsum(keep), 0).astype(np.uint32)
-    return np.asarray(table[found])
-
-
-def _flooded(
-    raws: Sequence[np.ndarray],
-    blocks: Sequence[Block],
-    image: volume.Volume,
-    settings: BlockwiseSettings,
-    context: Context,
-) -> list[_Found]:
-    from petavox.ffn.batched import LockStep
-    from petavox.ffn.flip import mirror_back
-    from petavox.ffn.flood import prepared
-    from petavox.stages.flood_steps import Steps
-    from petavox.stages.restrictions import restrictions
-
-    reads, plain = context.reads, settings.lanes == 1 and settings.together == LaneSettings()
-    canvases, predict = [], None
-    steps = Steps(context.tell, len(blocks))
-    for raw, block in zip(raws, blocks, strict=True):
-        given = functools.partial(_itself, raw)
-        predict = predictor(reads["model"], context.device, settings.precision, given)
-        canvas = prepared(
-            raw,
-            predict,
-            predict.spec,
-            voxel_size=tuple(image.voxel_size),
-            settings=settings.flood,
-            seeds=settings.seeds,
-            restrictor=restrictions(
-                block.read,
-                image,
-                mask=reads.get("mask"),
-                seed_mask=reads.get("seed_mask"),
-                shift=(reads["shift_y"], reads["shift_x"]) if "shift_y" in reads else None,
-                shift_threshold=settings.shift_threshold,
-            ),
-        )
-        canvases.append(canvas)
-        if plain:
-            canvas.segment_all(steps)
-    if predict is not None and not plain:
-        LockStep(canvases, predict, settings.together).run(steps.together)
-    for canvas in canvases:
-        mirror_back(canvas)
-    return [
-        _Found(
-            np.maximum(canvas.segmentation, 0).astype(np.uint32),
-            sorted(canvas.origins.items()),
-            {k: int(canvas.counters[k]) for k in ("fovs", "leaks")},
-        )
-        for canvas in canvases
-    ]
-
-
-def _itself(raw: np.ndarray, _spec: Any) -> np.ndarray:
-    """The block's own image, as the sample that int8 takes its scales from."""
-    return raw
 
 
 def _table(origins: list[Any], block: Block) -> dict[str, np.ndarray]:

@@ -96,7 +96,7 @@ class Candidates(Stage):
 
     name = "agglomerate-candidates"
     function = "petavox.stages.candidates:candidates_block"
-    code = ("petavox.segment.candidates",)
+    code = ("petavox.segment.candidates", "petavox.segment.grown")
     settings: CandidateSettings
 
     def grid(self) -> Grid:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from petavox.ffn.batched import LockStep
 from petavox.ffn.canvas import Canvas
 from petavox.ffn.growth import Growth
-from petavox.stages.segment import settled
+from petavox.stages.flood_watch import settled
 
 
 class Steps:

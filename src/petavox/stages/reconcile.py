@@ -22,7 +22,6 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +34,19 @@ from petavox.blocks.engines import Engine
 from petavox.blocks.ledger import Ledger
 from petavox.blocks.outcome import Limits
 from petavox.blocks.task import Context, Costs, Counters
-from petavox.errors import BadInput, WorkFailed
-from petavox.merging import merged
+from petavox.errors import BadInput
 from petavox.provenance import digest, record
 from petavox.segment.links import Links, pack
-from petavox.segment.unionfind import PartitionedUnion, components, distinct, look_up
+from petavox.segment.unionfind import PartitionedUnion
 from petavox.segment.votes import Rule, contingency, decide, partners, touching
 from petavox.settings import Settings, ZyxSetting
 from petavox.space import Block, Box, Grid, zyx
 from petavox.stages import tables
 from petavox.stages.block_labels import BlockLabels, is_block_labels
+from petavox.stages.reconcile_proof import proof_of
 from petavox.stages.relabel import (
     Relabel,
     RelabelSettings,
-    final_ids,
     grid_of,
     write_lookup,
 )
@@ -244,7 +242,7 @@ def merge(votes: Votes, lookup: Path, ledger: Ledger) -> dict[str, Any]:
     key = digest(
         made_by(votes.writes["links"]),
         settings.model_dump(mode="json"),
-        sources(__name__, "petavox.segment.unionfind"),
+        sources(__name__, "petavox.segment.unionfind", "petavox.stages.reconcile_proof"),
     )
     said = (state.read(lookup) if lookup.exists() else None) or {}
     if said.get("state") == "complete" and said["provenance"].get("key") == key:
@@ -260,7 +258,16 @@ def merge(votes: Votes, lookup: Path, ledger: Ledger) -> dict[str, Any]:
             union.add(columns["a"][ok], columns["b"][ok])
         union.solve()
         facts = write_lookup(lookup, union.lookups())
-        proof = _proof(votes, grid, lookup, union, ledger) | facts
+        proof = proof_of(
+            votes.writes["links"],
+            grid,
+            lookup,
+            union,
+            ledger.counters(votes.name),
+            proof_links=settings.proof_links,
+            packed=is_block_labels(votes.reads["objects"]),
+        )
+        proof |= facts
     finally:
         shutil.rmtree(work, ignore_errors=True)
     seconds = time.monotonic() - began
@@ -273,104 +280,3 @@ def merge(votes: Votes, lookup: Path, ledger: Ledger) -> dict[str, Any]:
     )
     state.finish(lookup, {**made, "key": key, "proof": proof})
     return proof
-
-
-def _proof(
-    votes: Votes, grid: Grid, lookup: Path, union: PartitionedUnion, ledger: Ledger
-) -> dict[str, Any]:
-    """What must hold of the result, checked; raises WorkFailed where it does not.
-
-    Memory: the ids that reach faces, and up to `proof_links` links.
-    """
-    sums = ledger.counters(votes.name)
-    n = grid.shape
-    expected = sum((n[a] - 1) * (len(grid) // n[a]) for a in range(3))
-    _require(int(sums["faces"]) == expected, f"{sums['faces']} faces decided, not {expected}")
-    all_ids, cut, ending = [], [], []
-    for columns in tables.parts(votes.writes["links"], len(grid), "contacts"):
-        ids, partner = columns["id"], columns["partner"]
-        all_ids.append(np.unique(ids))
-        final_id, final_partner = final_ids(lookup, ids), final_ids(lookup, partner)
-        cut.append(np.unique(final_id[(partner > 0) & (final_id != final_partner)]))
-        ending.append(np.unique(final_id[partner == 0]))
-    reach = np.unique(np.concatenate(all_ids))
-    cut_final = np.unique(np.concatenate(cut))
-    ends = np.setdiff1d(np.concatenate(ending), cut_final)
-    for a, b in union.accepted():
-        _require(
-            bool(np.array_equal(final_ids(lookup, a), final_ids(lookup, b))),
-            "two linked objects have different final ids",
-        )
-    second = union.links <= votes.settings.proof_links
-    if second:
-        _second_opinion(union, lookup)
-    fragments = int(sums["objects"])
-    final = _count_final(votes.writes["links"], len(grid), lookup)
-    return {
-        "blocks": len(grid),
-        "ids_unique": "yes: block number and local id in one number"
-        if is_block_labels(votes.reads["objects"])
-        else "as in the input volume",
-        "faces_decided": expected,
-        "faces_decided_once": True,
-        "pairs": int(sums["pairs"]),
-        "links_accepted": union.links,
-        "objects_of_blocks": fragments,
-        "objects_final": final,
-        "connected_through_links": "every object, by a second merging" if second else "ends only",
-        "order_independent": "same result from shuffled links" if second else "not checked",
-        "largest_range_links": union.most,
-        "cut_before": len(reach),
-        "cut_after": len(cut_final),
-        "share_cut_before": len(reach) / max(1, fragments),
-        "share_cut_after": len(cut_final) / max(1, final),
-        "end_at_a_face": len(ends),
-    }
-
-
-def _count_final(links: str, blocks: int, lookup: Path) -> int:
-    """Distinct final ids in the write boxes; holds one number for each merged object."""
-
-    def blockwise() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for columns in tables.parts(links, blocks, "objects"):
-            yield columns["id"], final_ids(lookup, columns["id"])
-
-    joined = merged(
-        (final[final != ids] for ids, final in blockwise()),
-        np.zeros(0, np.uint64),
-        lambda some: distinct(np.concatenate(some)),
-    )
-    # the smallest member may lie in the context of its block only: then it is in no table
-    unchanged, there = 0, 0
-    for ids, final in blockwise():
-        mine = ids[final == ids]
-        unchanged += len(mine)
-        # the table is sorted: a search for each id, not a sort of the table for each block
-        there += int((look_up(mine, joined, np.zeros_like(joined)) == 0).sum())
-    return unchanged + len(joined) - there
-
-
-def _second_opinion(union: PartitionedUnion, lookup: Path) -> None:
-    """Merge all links again, shuffled and at once, and compare."""
-    pieces = list(union.accepted())
-    if not pieces:
-        return
-    a = np.concatenate([p[0] for p in pieces])
-    b = np.concatenate([p[1] for p in pieces])
-    order = np.random.default_rng(0).permutation(len(a))
-    ids, roots = components(b[order], a[order])
-    _require(
-        bool(np.array_equal(final_ids(lookup, ids), roots)),
-        "a second merging of the same links, shuffled, gives other objects",
-    )
-    changed = [ids for ids, _ in union.lookups()]
-    known = np.concatenate(changed) if changed else np.zeros(0, np.uint64)
-    _require(bool(np.isin(known, ids).all()), "an object was merged without a link")
-
-
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise WorkFailed(
-            f"the proof of reconciliation does not hold: {what}. This is a defect of petavox, or "
-            "the tables were damaged; the volume is not marked complete."
-        )

@@ -26,6 +26,7 @@ from petavox.space import Box, VoxelSize
 from petavox.stages import score
 from petavox.stages.connectome import read_table
 from petavox.stages.score import ScoreSettings
+from petavox.stages.table_files import write_table
 from petavox.volume import opening, state
 
 
@@ -68,7 +69,7 @@ def run(
             report = tables.report(oracle=True)
             found[name] = {k: v for k, v in report.items() if k != "conventions"}
             if settings.segmentation.places:
-                score.write_table(place / f"{name}.csv", tables.errors())
+                write_table(place / f"{name}.csv", tables.errors())
             named, where = majority(tables.every), (tables.box, truth.voxel_size)
     elif segmentations:
         last = volume.open(list(segmentations.values())[-1])

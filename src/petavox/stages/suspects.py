@@ -16,7 +16,7 @@ import numpy as np
 from petavox.errors import AlreadyExists
 from petavox.segment.suspects import By, suspects
 from petavox.stages.agglomerated import Agglomerated
-from petavox.stages.score import table_format, write_table
+from petavox.stages.table_files import table_format, write_table
 
 
 def suspects_table(out: str | Path, *, by: By = "bits") -> dict[str, np.ndarray]:
