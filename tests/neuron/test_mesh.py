@@ -158,11 +158,12 @@ def test_packed_fragments_come_back_as_they_were(seed, tmp_path_factory):
     labels = rng.choice(np.array([0, 3, 2**50], np.uint64), (4, 5, 6))
     found = whole(labels, (-9, 1000, 7))
     path = tmp_path_factory.mktemp("packed") / "0"
-    packing.write(path, found)
+    packing.write(path, ((i, packing.packed(f), len(f.faces)) for i, f in found.items()))
     rows = packing.index(path)
     assert rows["id"].tolist() == sorted(found)
-    for row in rows:
-        assert same(packing.read(path, row), found[int(row["id"])])
+    for label, offset, size, faces in rows.tolist():
+        assert same(packing.unpacked(packing.read(path, offset, size)), found[label])
+        assert faces == len(found[label].faces)
 
 
 def test_simplified_surfaces_stay_closed_near_the_original_and_get_smaller():

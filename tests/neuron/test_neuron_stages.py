@@ -153,33 +153,76 @@ def test_wrong_inputs_are_refused_before_anything_is_written(tmp_path):
     assert "say what to do" in refused("connectome", tmp_path / "c")
 
 
-def test_pieces_of_a_shard_are_read_whole_and_files_without_any_by_their_ids_alone(
-    tmp_path, monkeypatch
-):
-    from petavox.stages import skeletonize as stage
+def test_the_index_of_each_block_is_read_once_whatever_the_number_of_shards(tmp_path, monkeypatch):
+    from petavox.neuron import packing
+    from petavox.stages import mesh as stage
 
-    rows = [
-        {"id": 2**63 + n, "voxels": n, "vertices": range(3 * n), "edges": range(2 * (n - 1)),
-         "radii": np.arange(n) / 2}
-        for n in (4, 1, 3)
-    ]  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(rows, stage._PIECES), tmp_path / "0")
+    values = np.arange(1, 513, dtype=np.uint64).reshape(8, 8, 8) + np.uint64(2**63)
+    with h5py.File(tmp_path / "many.h5", "w") as f:
+        f["labels"] = values.repeat(3, 0).repeat(3, 1).repeat(3, 2)
+        f.attrs["voxel_size_nm"] = [8.0, 8.0, 8.0]
     asked = []
-    read = pq.read_table
-    monkeypatch.setattr(
-        stage.pq, "read_table", lambda *a, **k: asked.append(k.get("columns")) or read(*a, **k)
-    )
-    found = list(stage._pieces(tmp_path / "0", lambda ids: ids != 2**63 + 4))
-    assert [p.label - 2**63 for p in found] == [1, 3]
-    for piece, n in zip(found, (1, 3), strict=True):
-        assert piece.voxels == n
-        assert piece.vertices.tolist() == np.arange(3 * n).reshape(n, 3).tolist()
-        assert piece.edges.tolist() == np.arange(2 * n - 2).reshape(n - 1, 2).tolist()
-        assert piece.radii.tolist() == (np.arange(n) / 2).tolist()
-    assert asked == [["id"], None]
+    index = packing.index
+    monkeypatch.setattr(packing, "index", lambda file: asked.append(file.name) or index(file))
+    labels, how = tmp_path / "many.h5/labels", ("--block", 12, 12, 12)
+    with monkeypatch.context() as m:
+        m.setattr(stage, "encoded", lambda *a, **k: 1 / 0)
+        refused("mesh", labels, tmp_path / "m", *how)
+    assert sorted(asked, key=int) == [str(n) for n in range(8)]
     asked.clear()
-    assert list(stage._pieces(tmp_path / "0", lambda ids: ids == 5)) == []
-    assert asked == [["id"]]
+    assert call("mesh", labels, tmp_path / "m", *how)["objects"] == 512
+    assert len(list((tmp_path / "m").glob("*.shard"))) == 8
+    assert asked == []  # the index was whole when the first run ended
+
+
+def test_pieces_of_a_skeleton_come_back_as_they_were_in_their_order(tmp_path):
+    from petavox.neuron import packing
+    from petavox.neuron.skeleton import Piece
+
+    given = [
+        Piece(2**63 + label, n, np.arange(3 * n).reshape(n, 3) - 2**40,
+              np.arange(2 * n - 2).reshape(n - 1, 2), np.arange(n) / 3)
+        for label, n in ((2, 4), (1, 1), (2, 3))
+    ]  # fmt: skip
+    packing.write(tmp_path / "0", ((p.label, packing.packed_piece(p), p.voxels) for p in given))
+    rows = packing.index(tmp_path / "0").tolist()
+    assert [(i, n) for i, _, _, n in rows] == [(2**63 + 1, 1), (2**63 + 2, 4), (2**63 + 2, 3)]
+    for (label, offset, size, _), p in zip(rows, [given[1], given[0], given[2]], strict=True):
+        q = packing.unpacked_piece(label, packing.read(tmp_path / "0", offset, size))
+        assert (q.label, q.voxels) == (p.label, p.voxels)
+        for name in ("vertices", "edges", "radii"):
+            assert getattr(q, name).tolist() == getattr(p, name).tolist()
+            assert getattr(q, name).shape == getattr(p, name).shape
+
+
+@pytest.mark.parametrize("rows", [1, 7, 10**6])
+def test_each_shard_finds_the_fragments_of_its_objects_in_the_order_of_blocks(
+    tmp_path, monkeypatch, rows
+):
+    from petavox.neuron import packing
+    from petavox.neuron.sharding import Sharding
+    from petavox.stages import fragment_index, objects
+
+    monkeypatch.setattr(fragment_index, "ROWS", rows)
+    rng = np.random.default_rng(rows)
+    wanted: dict[int, list[bytes]] = {}
+    for number in range(12):
+        found = [
+            (2**64 - i, bytes([number, k]), (2**64 - i) % 5)
+            for k, i in enumerate(rng.integers(1, 400, 100).tolist())
+        ]
+        packing.write(objects.file_of(tmp_path / "f", number), found)
+        for label, value, _ in sorted(found, key=lambda r: r[0]):
+            wanted.setdefault(label, []).append(value)
+    values = fragment_index.make(tmp_path / "i", tmp_path / "f", 12, bytes_each=1.0)
+    sharding = Sharding(values["shard_bits"], values["minishard_bits"])
+    assert len(values["order"]) == 8
+    for shard in values["order"]:
+        for label, places in fragment_index.of_shard(tmp_path / "i", shard):
+            assert sharding.places(np.array([label], np.uint64))[0] == shard
+            assert (places["weight"] == label % 5).all()
+            assert list(fragment_index.values(tmp_path / "f", places)) == wanted.pop(label)
+    assert wanted == {}
 
 
 @pytest.mark.parametrize("label", [0, -1, 256])

@@ -64,7 +64,7 @@ def count_block(block: Block, context: Context) -> Counters:
     settings = context.parsed(ConnectomeSettings)
     source, _ = objects.labels_of(context.reads["labels"], settings)
     found = tables.count_voxels(source.read(block.write), block.write.start)
-    file = Path(context.writes["fragments"]) / str(block.number)
+    file = objects.file_of(context.writes["fragments"], block.number)
     provenance.write_atomically(file, found.tobytes())
     return {"objects": len(found)}
 
@@ -103,7 +103,7 @@ def run(
         )
         run_stage(first, ledger=ledger, engine=engine, overwrite=True)
         counts = tables.sum_counts(
-            np.frombuffer((work / "fragments" / str(number)).read_bytes(), tables.COUNTS)
+            np.frombuffer(objects.file_of(work / "fragments", number).read_bytes(), tables.COUNTS)
             for number in range(len(first.grid()))
         )
         things = wiring.objects_table(counts, source.voxel_size, made, settings.soma_radius_nm)

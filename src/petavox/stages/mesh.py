@@ -12,6 +12,7 @@ petavox.neuron. The two steps are those of petavox.stages.objects.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +30,8 @@ from petavox.neuron.octree import INFO, encoded
 from petavox.neuron.sharding import ShardWriter
 from petavox.neuron.simplify import bounded, levels
 from petavox.space import Block, Box
-from petavox.stages import objects
-from petavox.stages.totals import totals
+from petavox.stages import fragment_index, objects
+from petavox.stages.tables import write_arrow
 
 TABLE = pa.schema(
     [
@@ -120,16 +121,12 @@ def run(
         )
 
         def second() -> MeshShards:
-            values = objects.shared(source, total, settings)
-            files = (work / "fragments" / str(n) for n in range(values["files"]))
-            rows = (packing.index(file) for file in files)
-            sums = totals((row["id"], row["faces"]) for row in rows)
-            values |= objects.weighed(*sums, bytes_each=0.25)
-            return MeshShards(
-                objects.ShardSettings(**values),
-                reads={"fragments": work / "fragments"},
-                writes={"out": out},
+            reads = {"fragments": work / "fragments", "index": work / "index"}
+            values = fragment_index.make(
+                reads["index"], reads["fragments"], len(first.grid()), bytes_each=0.25
             )
+            values |= objects.shared(source, total, settings)
+            return MeshShards(objects.ShardSettings(**values), reads=reads, writes={"out": out})
 
         objects.run_both(first, second, ledger=ledger, engine=engine)
     return _figures(pq.read_table(out / "meshes.parquet")) | {
@@ -157,7 +154,8 @@ def mesh_block(block: Block, context: Context) -> Counters:
     else:
         box = inside
     found = surfaces.fragments(values, box.start, settings.only)
-    size = packing.write(Path(context.writes["fragments"]) / str(block.number), found)
+    rows = ((i, packing.packed(found[i]), len(found[i].faces)) for i in sorted(found))
+    size = packing.write(objects.file_of(context.writes["fragments"], block.number), rows)
     return {"fragments": len(found), "bytes": size}
 
 
@@ -168,29 +166,28 @@ def mesh_shard(block: Block, context: Context) -> Counters:
     rows: list[dict[str, Any]] = []
     if not shards.order:
         return {"objects": 0}
-    with ShardWriter(out, shards.sharding, shards.order[block.number]) as writer:
-        for label, places in _objects(block.number, context, shards).items():
-            rows.append(_one(label, places, shards, writer, out))
-    name = f"{shards.order[block.number]}.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, TABLE), out / ".rows" / name)
+    shard, index = shards.order[block.number], Path(context.reads["index"])
+    with ShardWriter(out, shards.sharding, shard) as writer:
+        for label, places in fragment_index.of_shard(index, shard):
+            pieces = map(
+                packing.unpacked, fragment_index.values(context.reads["fragments"], places)
+            )
+            rows.append(_one(label, pieces, int(places["weight"].sum()), shards, writer, out))
+    write_arrow(out / ".rows" / f"{shard}.parquet", pa.Table.from_pylist(rows, TABLE))
     return {"objects": len(rows), "bytes": sum(r["bytes"] for r in rows)}
 
 
 def _one(
     label: int,
-    places: list[tuple[Path, np.void]],
+    pieces: Iterable[surfaces.Fragment],
+    full: int,
     shards: objects.ShardSettings,
     writer: ShardWriter,
     out: Path,
 ) -> dict[str, Any]:
     settings = MeshSettings(**shards.user)
     size = objects.size_of(shards)
-    full = sum(int(row["faces"]) for _, row in places)
-    surface = bounded(
-        (packing.read(file, row) for file, row in places),
-        faces=full,
-        most_faces=settings.most_faces,
-    )
+    surface = bounded(pieces, faces=full, most_faces=settings.most_faces)
     low, high = surface.vertices.min(0), surface.vertices.max(0)
     # half voxels: an object that leaves one layer of voxels free stays one whole voxel away
     rim = (low <= 2 * np.array(shards.total.start) + 1).any() or (
@@ -223,19 +220,6 @@ def _one(
         "volume_nm3": measures.volume,
         "bytes": len(code.fragments) + len(code.manifest),
     }
-
-
-def _objects(
-    number: int, context: Context, shards: objects.ShardSettings
-) -> dict[int, list[tuple[Path, np.void]]]:
-    """The objects of a shard, by id, with the places of their fragments."""
-    places: dict[int, list[tuple[Path, np.void]]] = {}
-    for n in range(shards.files):
-        file = Path(context.reads["fragments"]) / str(n)
-        rows = packing.index(file)
-        for row in rows[shards.sharding.places(rows["id"])[0] == shards.order[number]]:
-            places.setdefault(int(row["id"]), []).append((file, row))
-    return dict(sorted(places.items()))
 
 
 def _figures(table: pa.Table) -> dict[str, Any]:

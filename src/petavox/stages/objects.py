@@ -6,7 +6,8 @@ Step two goes over shards of objects (an object belongs to one shard, by its id)
 object at a time. Both steps are tasks of the block runner: they resume, and any engine runs them.
 What it is not: anything that knows what a fragment is.
 
-    labels ─ blocks ─▶ OUT.work/fragments/N ─ shards ─▶ OUT/*.shard, OUT/info, a table
+    labels ─ blocks ─▶ OUT.work/fragments/*/N ─ driver ─▶ OUT.work/index
+                                      └────── shards ─────────┴─▶ OUT/*.shard, OUT/info, a table
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from petavox.neuron.sharding import Sharding
 from petavox.settings import BoxSetting, NmSetting, Settings, ZyxSetting
 from petavox.space import Box, Grid, VoxelSize
 from petavox.stages.stage import Stage, run_stage
-from petavox.stages.tables import write_arrow
+from petavox.stages.tables import FAN, write_arrow
 from petavox.volume import state
 from petavox.volume.opening import make_room
 
@@ -61,7 +62,6 @@ class ShardSettings(Settings):
     """Shards that hold objects, the heaviest first, so that none is started last."""
     heaviest: float
     """Faces, or vertices, of the largest object before anything is left out."""
-    files: int
 
     @property
     def sharding(self) -> Sharding:
@@ -78,6 +78,11 @@ def labels_of(path: str, settings: LabelSettings) -> tuple[volume.Volume, Box]:
     if total.is_empty or not source.box.contains(total):
         raise BadInput(f"box {total} is not inside {path}, whose box is {source.box} (zyx).")
     return source, total
+
+
+def file_of(fragments: str | Path, number: int) -> Path:
+    """The file of one block's fragments."""
+    return Path(fragments) / f"{number // FAN:06d}" / str(number)
 
 
 class FragmentStage(Stage):
@@ -157,7 +162,6 @@ def shared(source: volume.Volume, total: Box, settings: LabelSettings) -> dict[s
         "user": settings.model_dump(mode="json"),
         "voxel_size": tuple(source.voxel_size),
         "total": str(total),
-        "files": len(Grid(total, settings.block)),
     }
 
 

@@ -13,28 +13,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from petavox import provenance
 from petavox.blocks import Context, Costs, Counters, Engine, Ledger
 from petavox.errors import BadInput
+from petavox.neuron import packing
 from petavox.neuron import skeleton as trees
 from petavox.neuron.sharding import ShardWriter
 from petavox.neuron.skeleton_files import INFO, precomputed, swc
 from petavox.neuron.teasar import TeasarSettings, block_pieces, require
 from petavox.settings import ZyxSetting
 from petavox.space import Block
-from petavox.stages import objects
+from petavox.stages import fragment_index, objects
 from petavox.stages.tables import write_arrow
-from petavox.stages.totals import totals
 
 TABLE = pa.schema(
     [
@@ -52,16 +50,9 @@ TABLE = pa.schema(
 )
 """skeletons.parquet: z, y, x are of the thickest vertex. Objects left out as dust have no row."""
 
-_PIECES = pa.schema(
-    [
-        ("id", pa.uint64()),
-        ("voxels", pa.uint64()),
-        ("vertices", pa.list_(pa.int64())),
-        ("edges", pa.list_(pa.int64())),
-        ("radii", pa.list_(pa.float64())),
-    ]
+_CODE = tuple(
+    f"petavox.neuron.{m}" for m in ("skeleton", "teasar", "skeleton_files", "sharding", "packing")
 )
-_CODE = tuple(f"petavox.neuron.{m}" for m in ("skeleton", "teasar", "skeleton_files", "sharding"))
 
 
 class SkeletonSettings(objects.ObjectSettings):
@@ -127,15 +118,12 @@ def run(
         )
 
         def second() -> SkeletonShards:
-            values = objects.shared(source, total, settings)
-            files = (work / "fragments" / str(n) for n in range(values["files"]))
-            sums = totals(_sizes(file) for file in files)
-            values |= objects.weighed(*sums, bytes_each=24)
-            return SkeletonShards(
-                objects.ShardSettings(**values),
-                reads={"fragments": work / "fragments"},
-                writes={"out": out},
+            reads = {"fragments": work / "fragments", "index": work / "index"}
+            values = fragment_index.make(
+                reads["index"], reads["fragments"], len(first.grid()), bytes_each=24
             )
+            values |= objects.shared(source, total, settings)
+            return SkeletonShards(objects.ShardSettings(**values), reads=reads, writes={"out": out})
 
         objects.run_both(first, second, ledger=ledger, engine=engine)
     table = pq.read_table(out / "skeletons.parquet")
@@ -147,12 +135,6 @@ def run(
         "trees": int(np.sum(table["trees"].to_numpy())),
         "seconds": round(time.monotonic() - began, 2),
     }
-
-
-def _sizes(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of the pieces in a file, and their vertices."""
-    table = pq.read_table(file, columns=["id", "radii"], partitioning=None)
-    return table["id"].to_numpy(), pc.list_value_length(table["radii"]).to_numpy()
 
 
 def _check_only(settings: SkeletonSettings, dtype: np.dtype) -> None:
@@ -184,18 +166,8 @@ def skeleton_block(block: Block, context: Context) -> Counters:
         settings.teasar,
         dust=settings.dust_nm3,
     )
-    rows = [
-        {
-            "id": p.label,
-            "voxels": p.voxels,
-            "vertices": p.vertices.reshape(-1),
-            "edges": p.edges.reshape(-1),
-            "radii": p.radii,
-        }
-        for p in pieces
-    ]
-    file = Path(context.writes["fragments"]) / str(block.number)
-    write_arrow(file, pa.Table.from_pylist(rows, _PIECES), compression="zstd")
+    rows = ((p.label, packing.packed_piece(p), len(p.vertices)) for p in pieces)
+    packing.write(objects.file_of(context.writes["fragments"], block.number), rows)
     return {"pieces": len(pieces), "vertices": sum(len(p.radii) for p in pieces)}
 
 
@@ -206,8 +178,11 @@ def skeleton_shard(block: Block, context: Context) -> Counters:
     if not shards.order:
         return {"objects": 0}
     rows: list[dict[str, Any]] = []
-    with ShardWriter(out, shards.sharding, shards.order[block.number]) as writer:
-        for label, pieces in _objects(block.number, context, shards).items():
+    shard, index = shards.order[block.number], Path(context.reads["index"])
+    with ShardWriter(out, shards.sharding, shard) as writer:
+        for label, places in fragment_index.of_shard(index, shard):
+            values = fragment_index.values(context.reads["fragments"], places)
+            pieces = [packing.unpacked_piece(label, v) for v in values]
             skeleton = trees.join(
                 pieces,
                 objects.size_of(shards),
@@ -238,42 +213,5 @@ def skeleton_shard(block: Block, context: Context) -> Counters:
                     "x_nm": x,
                 }
             )
-    name = f"{shards.order[block.number]}.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, TABLE), out / ".rows" / name)
+    write_arrow(out / ".rows" / f"{shard}.parquet", pa.Table.from_pylist(rows, TABLE))
     return {"objects": len(rows)}
-
-
-def _objects(
-    number: int, context: Context, shards: objects.ShardSettings
-) -> dict[int, list[trees.Piece]]:
-    """The pieces of the objects of a shard, by id."""
-    found: dict[int, list[trees.Piece]] = {}
-    order = shards.order[number]
-    for n in range(shards.files):
-        file = Path(context.reads["fragments"]) / str(n)
-        for piece in _pieces(file, lambda ids: shards.sharding.places(ids)[0] == order):
-            found.setdefault(piece.label, []).append(piece)
-    return dict(sorted(found.items()))
-
-
-def _pieces(file: Path, wanted: Callable[[np.ndarray], np.ndarray]) -> Iterator[trees.Piece]:
-    """The pieces in one file whose ids are wanted, in the file's order.
-
-    wanted: ids -> mask. Every shard asks every file, and most hold nothing of it: so only the
-    ids are read until one is wanted.
-    """
-    mine = wanted(pq.read_table(file, columns=["id"], partitioning=None)["id"].to_numpy())
-    if not mine.any():
-        return
-    table = pq.read_table(file, partitioning=None).filter(pa.array(mine))
-    lists = zip(*(_lists(table[k]) for k in ("vertices", "edges", "radii")), strict=True)
-    names = zip(table["id"].to_pylist(), table["voxels"].to_pylist(), strict=True)
-    for (label, voxels), (vertices, edges, radii) in zip(names, lists, strict=True):
-        yield trees.Piece(label, voxels, vertices.reshape(-1, 3), edges.reshape(-1, 2), radii)
-
-
-def _lists(column: pa.ChunkedArray) -> list[np.ndarray]:
-    """The rows of a column of lists as arrays, without a Python object for every number."""
-    size = pc.list_value_length(column).to_numpy()
-    flat = pc.list_flatten(column).to_numpy()
-    return np.split(flat, np.cumsum(size)[:-1])
