@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from petavox.blocks import BlockTask, Ledger, Limits, open_engine, parsl_engine, run
+from petavox.blocks import BlockTask, Ledger, Limits, open_engine, parsl_jobs, run
 from petavox.errors import WorkFailed
 from petavox.space import Box, Grid
 
@@ -161,7 +161,7 @@ def test_looks_at_the_same_moment_start_the_first_jobs_once() -> None:
         status_facade={},
         scale_out_facade=scale_out,
     )
-    poller = parsl_engine._poller(strategy="none", max_idletime=1, strategy_period=600)
+    poller = parsl_jobs.poller(strategy="none", max_idletime=1, strategy_period=600)
     try:
         poller.add_executors([executor])
         looks = [threading.Thread(target=poller.poll) for _ in range(4)]

@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from petavox.blocks import sites, work
+from petavox.blocks.outcome import Limits
 from petavox.blocks.sites import Site
 
 
@@ -47,6 +48,8 @@ class Engine(Protocol):
 
     workers: int
     name: str
+    limits: Limits | None
+    """Of every task, unless the call says others."""
 
     def begin(self, *, timeout_s: float | None, beacons: Path | None) -> list[tuple[int, str]]:
         """Make ready for one task; gives (block, trace) that a killed driver was itself in."""
@@ -110,6 +113,7 @@ class InlineEngine:
 
     workers = 1
     name = "inline"
+    limits: Limits | None = None
 
     def __init__(self) -> None:
         self._events: list[Event] = []

@@ -20,6 +20,7 @@ class Limits:
     timeout_s: a block may take this long.  same_error: blocks with one error that stop the run.
     kills: workers one block may kill.  node_losses: times one block may lose its node.
     until: time (time.time()) at which everything must have ended.
+    retry_quarantined: try blocks again that killed their workers in an earlier run.
     """
 
     timeout_s: float | None = None
@@ -27,6 +28,7 @@ class Limits:
     kills: int = 2
     node_losses: int = 10
     until: float | None = None
+    retry_quarantined: bool = False
 
 
 @dataclass

@@ -9,24 +9,22 @@ them, and the kernel would keep a record of every task for ever.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import platform
 import queue
 import shutil
-import signal
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from petavox.blocks import sites, work
+from petavox.blocks import orphans, parsl_jobs, sites, work
 from petavox.blocks.engines import Event, left_behind
+from petavox.blocks.outcome import Limits
 from petavox.blocks.sites import Site
 from petavox.errors import BadInput, WorkFailed
 
@@ -38,6 +36,7 @@ class ParslEngine:
 
     RESTARTS = 3
     """Starts without any result in between, after which the engine gives up."""
+    limits: Limits | None = None
 
     def __init__(self, site: Site, *, folder: Path | None = None) -> None:
         if site.scheduler != "local" and folder is None:
@@ -55,10 +54,16 @@ class ParslEngine:
         self._fruitless = 0
         self._executor: Any = None
         self._poller: Any = None
+        self._mark: orphans.Mark | None = None
         self._run: dict[str, Any] = {}
         self._beacons: work.Beacons | None = None
         self.started_s = 0.0
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            # ended while it started: jobs that were sent already must not wait in a queue for it
+            self._stop(kill=True)
+            raise
 
     def begin(self, *, timeout_s: float | None, beacons: Path | None) -> list[tuple[int, str]]:
         """Make ready for one task."""
@@ -69,6 +74,8 @@ class ParslEngine:
             self._flying.clear()
             self._stop(kill=True)
             self._start()
+        if self._mark is not None:
+            orphans.wait(self._mark.file.parent.parent, self._mark, self.site.lost_after_s)
         left = left_behind(beacons) if self.site.beacons else []
         self._beacons = work.Beacons(beacons) if beacons and self.site.beacons else None
         self._run = {
@@ -89,12 +96,19 @@ class ParslEngine:
             return  # `events` finds the state and starts anew; the bundle is then reported lost
         message = {**job, "ticket": ticket, "run": self._run}
         generation = self._generation
-        future = self._executor.submit(work.run_bundle, {}, message)
+        try:
+            future = self._executor.submit(work.run_bundle, {}, message)
+        except Exception:
+            if self._executor.bad_state_is_set:  # since a moment ago
+                return
+            raise
         future.add_done_callback(lambda f: self._queue.put((generation, ticket, f)))
 
     def events(self, wait_s: float) -> list[Event]:
         """What came back; also looks whether the engine itself is alive."""
         found: list[Event] = []
+        if self._mark is not None:
+            self._mark.renew()
         try:
             item = self._queue.get(timeout=wait_s)
             while True:
@@ -182,6 +196,8 @@ class ParslEngine:
         else:
             self._run_dir = self._folder / "parsl" / uuid.uuid4().hex[:12]
             self._run_dir.mkdir(parents=True)
+        # made before any job: the next driver must know of workers that this one has asked for
+        self._mark = None if self._local else orphans.Mark(self._run_dir)
         self._generation += 1
         self._unproven = True
         self._moved = time.monotonic()
@@ -189,10 +205,10 @@ class ParslEngine:
         provider = self._executor.provider
         provider.script_dir = str(self._run_dir / "submit_scripts")
         Path(provider.script_dir).mkdir()
-        with _interruptions_kept_here():
+        with parsl_jobs.interruptions_kept_here():
             self._executor.start()
             # workers join and leave: jobs are added while there is more work than slots
-            self._poller = _poller(
+            self._poller = parsl_jobs.poller(
                 strategy="simple" if self._local else "htex_auto_scale",
                 max_idletime=120,
                 strategy_period=1 if self._local else 15,
@@ -205,20 +221,17 @@ class ParslEngine:
         if self._executor is None:
             return
         executor, self._executor = self._executor, None
-        alive = executor.interchange_proc.poll() is None
-        self._poller._kill_event.set()
+        if self._poller is not None:
+            self._poller._kill_event.set()
         if self._local:
-            _kill_jobs(executor)
-        if alive and not self._local:
-            with contextlib.suppress(Exception):
-                executor.scale_in_facade(len(executor.status_facade))
-        elif not self._local:
-            with contextlib.suppress(Exception):
-                executor.provider.cancel(list(executor.blocks_to_job_id.values()))
-        if kill or self._local:
-            executor.interchange_proc.kill()
+            parsl_jobs.kill_pools(executor)
+        elif parsl_jobs.take_back(executor, self.name) and self._mark is not None:
+            self._mark.remove()
+        interchange = getattr(executor, "interchange_proc", None)
+        if interchange is not None and (kill or self._local):
+            interchange.kill()
         # a dead interchange leaves threads of Parsl waiting for its answer: do not wait for them
-        ending = threading.Thread(target=executor.shutdown, daemon=True)
+        ending = threading.Thread(target=parsl_jobs.shut_down, args=(executor,), daemon=True)
         ending.start()
         ending.join(timeout=2)
         if self._local:
@@ -228,46 +241,6 @@ class ParslEngine:
         """End all workers."""
         self._flying.clear()
         self._stop(kill=False)
-
-
-def _poller(**options: Any) -> Any:
-    """Parsl's poller, which here looks once at a time.
-
-    Its thread and `_start` both look at a fresh executor; at the same moment, both would find that
-    its first jobs are not there yet, and start them twice.
-    """
-    from parsl.jobs.job_status_poller import JobStatusPoller
-
-    class OneLookAtATime(JobStatusPoller):
-        looking = threading.Lock()
-
-        def poll(self) -> None:
-            with self.looking:
-                super().poll()
-
-    return OneLookAtATime(**options)
-
-
-def _kill_jobs(executor: Any) -> None:
-    """End the pools of this machine and their workers, at once."""
-    for job in list(executor.provider.resources.values()):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            group = os.getpgid(job["remote_pid"])
-            if group != os.getpgid(0):
-                os.killpg(group, signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def _interruptions_kept_here() -> Iterator[None]:
-    """Children started inside ignore Ctrl-C: the driver decides when they end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _hang(trace: str) -> str:

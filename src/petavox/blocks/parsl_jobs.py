@@ -1,0 +1,86 @@
+"""The jobs of an engine: watched, and ended.
+
+What it is: what Parsl's executor leaves to its user of the pools of workers that it starts, here
+and through a scheduler. What it is not: the bundles (petavox.blocks.parsl_engine).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+log = logging.getLogger("petavox")
+
+
+def take_back(executor: Any, name: str) -> bool:
+    """Cancel the jobs of a scheduler; a person is told of those that may stay. True if all went."""
+    known = executor.status_facade
+    jobs = [
+        str(job)
+        for block, job in executor.blocks_to_job_id.items()
+        if block not in known or not known[block].terminal
+    ]
+    why = ""
+    try:
+        if jobs and not all(executor.provider.cancel(jobs)):
+            why = "the scheduler refused"
+    except Exception as e:
+        why = str(e)
+    if why:
+        log.warning(
+            "%s: the jobs %s could not be cancelled (%s): they end by themselves when they find no "
+            "driver, or cancel them by hand",
+            name, " ".join(jobs), why,
+        )  # fmt: skip
+    return not why
+
+
+def shut_down(executor: Any) -> None:
+    """End the interchange; of an executor that never started, parts are missing."""
+    with contextlib.suppress(Exception):
+        executor.shutdown()
+
+
+def poller(**options: Any) -> Any:
+    """Parsl's poller, which here looks once at a time.
+
+    Its thread and `_start` both look at a fresh executor; at the same moment, both would find that
+    its first jobs are not there yet, and start them twice.
+    """
+    from parsl.jobs.job_status_poller import JobStatusPoller
+
+    class OneLookAtATime(JobStatusPoller):
+        looking = threading.Lock()
+
+        def poll(self) -> None:
+            with self.looking:
+                super().poll()
+
+    return OneLookAtATime(**options)
+
+
+def kill_pools(executor: Any) -> None:
+    """End the pools of this machine and their workers, at once."""
+    for job in list(executor.provider.resources.values()):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            group = os.getpgid(job["remote_pid"])
+            if group != os.getpgid(0):
+                os.killpg(group, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def interruptions_kept_here() -> Iterator[None]:
+    """Children started inside ignore Ctrl-C: the driver decides when they end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
