@@ -149,14 +149,20 @@ def require_aligned(grid: Grid, *, volume: Box, shard: Zyx, name: str) -> None:
             )
 
 
-def require_memory(task: BlockTask, *, workers: int, available_bytes: int | None) -> None:
-    """Raise BadInput if `workers` workers would need more memory than there is."""
+def require_memory(
+    task: BlockTask,
+    *,
+    workers: int,
+    available_bytes: int | None,
+    where: str = "this machine",
+) -> None:
+    """Raise BadInput if `workers` workers of one machine would need more memory than it has."""
     need = task.costs.memory_bytes * workers
     if available_bytes is not None and need > available_bytes:
         fit = max(0, available_bytes // max(1, task.costs.memory_bytes))
         raise BadInput(
             f"task '{task.name}' needs {task.costs.memory_bytes / 2**30:.2f} GiB a worker, "
-            f"{need / 2**30:.1f} GiB for {workers} workers; this machine has "
+            f"{need / 2**30:.1f} GiB for {workers} workers; {where} has "
             f"{available_bytes / 2**30:.1f} GiB free. "
             + (f"Use at most {fit} workers, or smaller blocks." if fit else "Use smaller blocks.")
         )

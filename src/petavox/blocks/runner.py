@@ -56,6 +56,7 @@ def run(
     """Do every block of a task that is not done yet.
 
     only: numbers of the blocks to do (probes); the others stay undone and that is no error.
+    limits: None: the engine's, if it has some.
     shuffle: seed of a random order (None: in the grid's order).  bundle: fixed blocks a bundle.
     Raises WorkFailed, naming the blocks, if some could not be done; NotComplete if time was up.
     What finished is kept in both cases.
@@ -70,8 +71,12 @@ def run(
         total=len(task.grid),
         costs=dataclasses.asdict(task.costs),
     )
-    return _Run(task, ledger, engine, limits or Limits(), known, quiet).all(
-        only=only, shuffle=shuffle, bundle=bundle, retry_quarantined=retry_quarantined
+    limits = limits or engine.limits or Limits()
+    return _Run(task, ledger, engine, limits, known, quiet).all(
+        only=only,
+        shuffle=shuffle,
+        bundle=bundle,
+        retry_quarantined=retry_quarantined or limits.retry_quarantined,
     )
 
 
@@ -88,7 +93,17 @@ def check(task: BlockTask, engine: Engine | None, only: Sequence[int] | None = N
             f"task '{task.name}' has the blocks 0 to {len(task.grid) - 1}; of these one is none: "
             f"{listed(sorted(only))}."
         )
-    require_memory(task, workers=_here(engine), available_bytes=memory_available())
+    site = getattr(engine, "site", None)
+    if site is None or site.scheduler == "local":
+        workers = 1 if site is None else engine.workers
+        require_memory(task, workers=workers, available_bytes=memory_available())
+    elif site.memory_gb_per_node is not None:
+        require_memory(
+            task,
+            workers=site.workers_per_node,
+            available_bytes=int(site.memory_gb_per_node * 1e9),
+            where=f"a node of {site.name}",
+        )
 
 
 class _Run:
@@ -307,11 +322,3 @@ def _order(
         random.Random(seed).shuffle(wanted)
     first = (n for n in wanted if not done[n] and n not in last)
     return itertools.chain(first, (n for n in wanted if not done[n] and n in last))
-
-
-def _here(engine: Engine) -> int:
-    """Workers of the engine on this machine, for the check of memory."""
-    site = getattr(engine, "site", None)
-    if site is None:
-        return 1
-    return engine.workers if site.scheduler == "local" else 0

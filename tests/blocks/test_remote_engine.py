@@ -1,0 +1,147 @@
+"""The engine of a site with a scheduler: its jobs, and the workers that outlive their driver.
+
+The scheduler and Parsl's executor are stand-ins: nothing is started.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from petavox.blocks import BlockTask, Costs, orphans, parsl_jobs, sites
+from petavox.blocks.parsl_engine import ParslEngine
+from petavox.blocks.runner import check
+from petavox.errors import BadInput
+from petavox.space import Box, Grid
+
+PBS = {"name": "pbs", "scheduler": "pbs", "walltime_s": 3600, "heartbeat_s": 1, "lost_after_s": 2}
+
+
+class Executor:
+    """Three jobs: one running, one queued, one that has ended."""
+
+    def __init__(self) -> None:
+        state = {"0": False, "1": False, "2": True}
+        self.status_facade = {b: SimpleNamespace(terminal=t) for b, t in state.items()}
+        self.blocks_to_job_id = {b: f"{b}.server" for b in state}
+        self.provider = SimpleNamespace(cancel=self.cancel, script_dir="")
+        self.interchange_proc = SimpleNamespace(poll=lambda: None, kill=lambda: None)
+        self.cancelled: list[str] = []
+        self.bad_state_is_set = False
+        self.executor_exception: Exception | None = None
+
+    def cancel(self, jobs: list[str]) -> list[bool]:
+        self.cancelled += jobs
+        return [True] * len(jobs)
+
+    def start(self) -> None: ...
+
+    def shutdown(self) -> None: ...
+
+
+@pytest.fixture
+def executor(monkeypatch):
+    made = Executor()
+    poller = SimpleNamespace(
+        add_executors=lambda _: None, poll=lambda: None, _kill_event=threading.Event()
+    )
+    monkeypatch.setattr(sites, "executor", lambda *_, **__: made)
+    monkeypatch.setattr(parsl_jobs, "poller", lambda **_: poller)
+    return made
+
+
+def opened(folder: Any, **site: Any) -> ParslEngine:
+    return ParslEngine(sites.Site(**PBS | site), folder=folder)
+
+
+def test_blocks_that_do_not_fit_in_a_node_are_refused_before_any_work(executor, tmp_path):
+    grid = Grid(Box((0, 0, 0), (1, 1, 4)), (1, 1, 1))
+    task = BlockTask("t", "petavox.blocks.testing:nothing", grid, costs=Costs(memory_bytes=9 << 30))
+    engine = opened(tmp_path, workers_per_node=24, memory_gb_per_node=128)
+    with pytest.raises(BadInput, match=r"216\.0 GiB for 24 workers; a node of pbs has 119\.2 GiB"):
+        check(task, engine)
+    check(task, opened(tmp_path, workers_per_node=12, memory_gb_per_node=128))
+
+
+def test_closing_takes_back_the_jobs_that_run_or_wait(executor, tmp_path):
+    opened(tmp_path).close()
+    assert executor.cancelled == ["0.server", "1.server"]
+
+
+def test_an_engine_that_is_ended_while_it_starts_takes_back_its_jobs(
+    executor, tmp_path, monkeypatch
+):
+    def ended() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(executor, "start", ended)
+    with pytest.raises(KeyboardInterrupt):
+        opened(tmp_path)
+    assert executor.cancelled == ["0.server", "1.server"]
+
+
+def test_jobs_that_cannot_be_cancelled_are_named(executor, tmp_path, monkeypatch, caplog):
+    def away(_: list[str]) -> list[bool]:
+        raise OSError("qdel: cannot connect to server")
+
+    caplog.set_level(logging.WARNING, "petavox")
+    monkeypatch.setattr(executor.provider, "cancel", away)
+    opened(tmp_path).close()
+    assert "the jobs 0.server 1.server could not be cancelled (qdel: cannot connect" in caplog.text
+
+
+def test_an_engine_that_fails_while_a_bundle_is_sent_gives_the_bundle_back(executor, tmp_path):
+    engine = opened(tmp_path)
+
+    def submit(*_: Any) -> None:
+        executor.bad_state_is_set = True  # set by the thread that looks after the jobs
+        executor.executor_exception = OSError("qsub refused")
+        raise executor.executor_exception
+
+    executor.submit = submit
+    engine.begin(timeout_s=None, beacons=None)
+    engine.submit(1, {"numbers": [0]})
+    lost = engine.events(0.01)
+    assert [(e.ticket, e.lost) for e in lost] == [(1, "engine")]
+    engine.close()
+
+
+def test_the_next_driver_waits_for_the_workers_of_one_that_was_killed(
+    executor, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(orphans, "_ENDING_S", 0.0)
+    killed = opened(tmp_path)
+    killed.begin(timeout_s=None, beacons=None)
+    killed.events(0.01)
+    began = time.monotonic()
+    again = opened(tmp_path)
+    again.begin(timeout_s=None, beacons=None)
+    assert time.monotonic() - began > 1.5
+    again.close()
+    assert not list(tmp_path.rglob(orphans.NAME))
+
+
+def test_workers_of_a_driver_that_was_killed_long_ago_are_not_waited_for(executor, tmp_path):
+    killed = opened(tmp_path)
+    killed.begin(timeout_s=None, beacons=None)
+    mark = next(tmp_path.rglob(orphans.NAME))
+    os.utime(mark, (time.time() - 60, time.time() - 60))
+    began = time.monotonic()
+    again = opened(tmp_path)
+    again.begin(timeout_s=None, beacons=None)
+    assert time.monotonic() - began < 1.5
+    again.close()
+
+
+def test_the_next_run_after_one_that_was_closed_waits_for_nobody(executor, tmp_path):
+    first = opened(tmp_path)
+    first.begin(timeout_s=None, beacons=None)
+    first.events(0.01)
+    first.close()
+    assert not list(tmp_path.rglob(orphans.NAME))
