@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -115,7 +116,8 @@ def test_values_that_json_does_not_know_are_written_as_words(capsys):
     assert json.loads(capsys.readouterr().out) == {"path": "a/b"}
 
 
-def test_sigterm_unwinds_like_an_interruption():
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_to_end_unwinds_like_an_interruption(name):
     script = """
 import time, typer
 from petavox.cli.common import command
@@ -133,8 +135,8 @@ app()
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout.readline() == "ready\n"
-        child.terminate()
+        child.send_signal(signal.Signals[name])
         out, err = child.communicate(timeout=60)
-    assert child.returncode == 143
+    assert child.returncode == 128 + signal.Signals[name]
     assert out == "put away\n"
-    assert err == "error: ended from outside (SIGTERM); what was finished is kept.\n"
+    assert err == f"error: ended from outside ({name}); what was finished is kept.\n"

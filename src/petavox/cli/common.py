@@ -59,8 +59,9 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
             if debug:
                 raise
             _fail(str(e), e.exit_code)
-        except _Terminated:
-            _fail("ended from outside (SIGTERM); what was finished is kept.", 143)
+        except _Terminated as e:
+            name = signal.Signals(e.number).name
+            _fail(f"ended from outside ({name}); what was finished is kept.", 128 + e.number)
         except (KeyboardInterrupt, BrokenPipeError):
             _fail("stopped by the user; what was finished is kept.", 130)
         except Exception as e:
@@ -99,21 +100,34 @@ def _no_urls_as_paths(given: Mapping[str, Any]) -> None:
                 places.named(value)
 
 
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+
+
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM came: a scheduler's time limit, or a person's kill."""
+    """SIGTERM came, a scheduler's time limit or a person's kill; or SIGHUP, a closed terminal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 def _terminated_is_an_interruption() -> None:
-    """Let SIGTERM unwind the stack as Ctrl-C does: ledgers are saved, workers are ended."""
+    """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does: ledgers are saved, jobs are ended.
+
+    A terminal that is closed must not leave the jobs of a driver in the scheduler's queue; under
+    `nohup` and `tmux` it goes on.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
-    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminate)
+    for name in _ENDINGS:
+        if signal.getsignal(name) == signal.SIG_DFL:
+            signal.signal(name, _terminate)
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the way out is short
-    raise _Terminated
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    for name in _ENDINGS:
+        signal.signal(name, signal.SIG_IGN)  # once is enough: the way out is short
+    raise _Terminated(number)
 
 
 def show(figures: Figures, *, as_json: bool) -> None:
