@@ -69,7 +69,7 @@ def test_looking_at_a_block_in_the_middle_of_a_list_keeps_no_driver_waiting(tmp_
 class Slow:
     """Two blocks come back at once; the third, much later."""
 
-    workers, name = 1, "slow"
+    workers, name, limits = 1, "slow", None
 
     def __init__(self, look) -> None:
         self.sent, self.look, self.asked = [], look, 0

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from petavox.blocks import BlockTask, Costs, Ledger, Limits, run
-from petavox.blocks.engines import Event
+from petavox.blocks.engines import Event, InlineEngine
+from petavox.blocks.ledger import Row
 from petavox.blocks.outcome import Outcome
 from petavox.blocks.resume import require_complete, resume
 from petavox.blocks.trouble import Trouble
@@ -185,6 +186,17 @@ def test_a_hanging_block_inline_is_stopped_by_its_limit(ledger):
     with pytest.raises(WorkFailed, match="BlockTimeout"):
         run(pattern(3, hangs=[1]), ledger=ledger, limits=Limits(timeout_s=0.2), quiet=True)
     assert list(ledger.numbers("t", "done")) == [0, 2]
+
+
+def test_limits_of_an_engine_hold_for_every_task_on_it(ledger):
+    engine = InlineEngine()
+    engine.limits = Limits(timeout_s=0.3, retry_quarantined=True)
+    task = pattern(3, hangs=[1], once=str(ledger.path.parent))
+    with pytest.raises(WorkFailed, match="BlockTimeout"):
+        run(task, ledger=ledger, engine=engine, quiet=True)
+    ledger.record("t", Row(1, "quarantined", attempts=2, kills=2))
+    ledger.save()
+    assert run(task, ledger=ledger, engine=engine, quiet=True).done == 1
 
 
 def test_a_block_that_kills_the_driver_twice_is_quarantined_by_the_third_run(tmp_path):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import pytest
 from typer.testing import CliRunner
 
+from petavox.blocks.ledger import Row
 from petavox.cli import clean, doctor, plan, run, status
 from petavox.errors import WorkFailed
 from petavox.project import driver, load, records
+from petavox.project.ledger import StepLedger
 from tests.project import small
 
 
@@ -67,6 +70,37 @@ def test_status_shows_the_first_errors_of_blocks(tissue, tmp_path, monkeypatch):
     assert "ValueError: a bit has fallen over" in trouble
     assert "Traceback" in trouble
     assert figures["reconcile"] == {"state": "to do"}
+
+
+def test_a_run_takes_a_limit_for_its_blocks_and_tries_quarantined_ones_again(
+    tissue, tmp_path, monkeypatch
+):
+    from petavox.stages import block_floods
+
+    project = small.project(tmp_path / "p", small.described(tissue))
+    honest = block_floods.components
+
+    def hanging(*_):
+        time.sleep(60)
+
+    monkeypatch.setattr(block_floods, "components", hanging)
+    with pytest.raises(WorkFailed, match=r"longer than its limit of 0\.2 s"):
+        driver.run(project, until="segment", block_timeout=0.2)
+    monkeypatch.setattr(block_floods, "components", honest)
+    with StepLedger(project.ledger_file, "segment") as ledger:
+        for number in range(2):
+            ledger.record("segment-blocks", Row(number, "quarantined", error="WorkerLost"))
+    with pytest.raises(WorkFailed, match="2 quarantined"):
+        driver.run(project, until="segment")
+    assert "segment" in driver.run(project, until="segment", retry_quarantined=True)
+    assert project.state("segment").state == "done"
+
+
+def test_a_run_on_a_site_records_the_workers_that_the_site_may_have(copy):
+    from petavox.project import checks
+
+    assert checks.crew(copy, None, "polaris")["most"] == 40
+    assert checks.crew(copy, 3, None)["most"] == 3
 
 
 def test_status_of_a_run_under_way_gives_rate_and_time_left(copy):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from petavox.cli.common import Figures, command
+from petavox.cli.running import BlockTimeout, RetryQuarantined
 
 app = typer.Typer(add_completion=False)
 
@@ -29,6 +30,8 @@ def run(
     site: Annotated[
         str | None, typer.Option("--site", help="laptop, slurm, polaris, ... or a YAML.")
     ] = None,
+    block_timeout: BlockTimeout = None,
+    retry_quarantined: RetryQuarantined = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check all, say what would be done and why; end.")
     ] = False,
@@ -46,7 +49,16 @@ def run(
     from petavox.space import Box
 
     found = load(project, subset=None if subset is None else Box.parse(subset))
-    done = go(found, until=until, only=only, workers=workers, site=site, dry_run=dry_run)
+    done = go(
+        found,
+        until=until,
+        only=only,
+        workers=workers,
+        site=site,
+        dry_run=dry_run,
+        block_timeout=block_timeout,
+        retry_quarantined=retry_quarantined,
+    )
     page = found.find("report")
     last = {} if dry_run or page is None else {"report": page}
     look = {} if dry_run else {"look_at_it": f"petavox view {project}"}

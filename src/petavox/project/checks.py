@@ -18,18 +18,22 @@ from petavox.volume import open as open_volume
 
 
 def crew(project: Project, workers: int | None, site: str | None) -> dict[str, Any]:
-    """Who works: arguments of open_engine. Raises BadInput for an unknown site."""
+    """Who works: workers or site, for open_engine; and how many there are at most.
+
+    Raises BadInput for an unknown site.
+    """
     from petavox.blocks import sites
 
     if workers is not None and site is not None:
         raise BadInput("--workers and --site together say two things; give one of them.")
     if workers is None and site is None:
         workers, site = project.settings.workers, project.settings.site
+    most = workers or 1
     if site is not None:
         here = Path(project.path(site))
         site = str(here) if here.is_file() else site
-        sites.load(site)
-    return {"workers": workers or None, "site": site}
+        most = sites.load(site).workers
+    return {"workers": workers or None, "site": site, "most": most}
 
 
 def check(project: Project) -> None:

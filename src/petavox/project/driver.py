@@ -24,6 +24,7 @@ from typing import Any
 import petavox
 from petavox.blocks.engines import Engine, open_engine
 from petavox.blocks.holding import Holding, is_held
+from petavox.blocks.outcome import Limits
 from petavox.errors import BadInput, PetavoxError, WorkFailed
 from petavox.project import checks, keys, records
 from petavox.project.calls import Call, figures_of
@@ -44,11 +45,14 @@ def run(
     workers: int | None = None,
     site: str | None = None,
     dry_run: bool = False,
+    block_timeout: float | None = None,
+    retry_quarantined: bool = False,
 ) -> dict[str, Any]:
     """Do what is not done yet; gives, by step, what was done and why.
 
     workers, site: instead of those of petavox.yaml.  until: stop after this step.  only: this
-    step.  dry_run: say what would be done.
+    step.  dry_run: say what would be done.  block_timeout: seconds that one block may take.
+    retry_quarantined: try blocks again that killed their workers.
     Raises BadInput, before any work, for a project that cannot be run; WorkFailed if a step failed.
     """
     with locked(project, write=not dry_run):
@@ -69,12 +73,17 @@ def run(
 
             def engine() -> Engine:
                 if not engines:
-                    opened = open_engine(**crew, folder=project.work)
+                    opened = open_engine(
+                        workers=crew["workers"], site=crew["site"], folder=project.work
+                    )
                     engines.append(stack.enter_context(opened))
+                    engines[0].limits = Limits(
+                        timeout_s=block_timeout, retry_quarantined=retry_quarantined
+                    )
                 return engines[0]
 
             for choice in choices:
-                done[choice.step.name] = _one(project, choice, engine, crew["workers"] or 1)
+                done[choice.step.name] = _one(project, choice, engine, crew["most"])
         return done
 
 
