@@ -6,14 +6,15 @@ import time
 
 import numpy as np
 import pytest
+import tensorstore as ts
 from hypothesis import given
 from hypothesis import strategies as st
 
 import petavox as pv
 from petavox.blocks.ledger import Ledger, Row
 from petavox.errors import BadInput
-from petavox.view import static, status, synapses
-from petavox.view.annotations import LINE, POINT, Annotations, Property
+from petavox.view import status, synapses
+from petavox.view.annotations import BOX, LINE, POINT, Annotations, Property
 
 
 def several(data, floats, tail=""):
@@ -28,13 +29,12 @@ def several(data, floats, tail=""):
 
 
 def everything(source, floats, tail=""):
-    """All annotations, cell by cell; each must be there once."""
+    """All annotations, cell by cell."""
     found = {}
-    for name in source.names():
-        if name.startswith("level"):
-            more = several(source.get(name)[0], floats, tail)
-            assert not found.keys() & more.keys()
-            found |= more
+    for level, scale in enumerate(json.loads(source.get("info")[0])["spatial"]):
+        for where in np.ndindex(*scale["grid_shape"]):
+            name = f"level{level}/{'_'.join(map(str, where))}"
+            found |= several(source.get(name)[0], floats, tail)
     return found
 
 
@@ -98,12 +98,91 @@ def test_the_places_of_an_object_are_found_in_their_order(rng):
     assert several(source.get(f"of_pre/{2**64}")[0], 3) == {}
 
 
-def test_too_many_annotations_for_a_folder_are_refused_for_what_they_are(tmp_path):
-    source = Annotations(POINT, np.zeros((static.MOST_FILES + 1, 1, 3)))
-    with pytest.raises(BadInput, match=r"200,001 annotations.*without --static") as e:
-        static.write(tmp_path / "out", lambda host: host.add(source))
-    assert "format" not in str(e.value)
-    assert "\n" not in str(e.value)
+def test_cells_are_drawn_in_an_order_without_pattern():
+    # the client draws the first ones where all would be too many; in the order of a table that
+    # goes through the volume these would lie in one corner of it
+    places = np.arange(3000.0)[:, None, None] * np.ones((1, 1, 3))
+    source = Annotations(POINT, places)
+    first = list(several(source.get("level0/0_0_0")[0], 3))[:300]
+    assert np.mean(first) == pytest.approx(1500, rel=0.1)
+    assert np.std(first) == pytest.approx(3000 / 12**0.5, rel=0.1)
+
+
+def test_a_box_is_in_every_cell_that_it_reaches_into(rng):
+    low = rng.uniform(0, 900, (60, 3))
+    places = np.stack([low, low + rng.uniform(0, 300, (60, 3))], axis=1)
+    source = Annotations(BOX, places, limit=4)
+    info = json.loads(source.get("info")[0])
+    assert len(info["spatial"]) > 2
+    origin = np.array(info["lower_bound"])
+    seen = {i: set() for i in range(60)}  # cells of the finest level that find it, also in coarser
+    for level, scale in enumerate(info["spatial"]):
+        depth = 2 ** (len(info["spatial"]) - 1 - level)
+        for where in np.ndindex(*scale["grid_shape"]):
+            cell = several(source.get(f"level{level}/{'_'.join(map(str, where))}")[0], 6)
+            assert len(cell) <= scale["limit"]
+            for i in cell:
+                seen[i] |= {tuple(np.array(where) * depth + f) for f in np.ndindex(*[depth] * 3)}
+    side = info["spatial"][-1]["chunk_size"][0]
+    for i, box in enumerate(places[:, :, ::-1]):
+        first, last = ((corner - origin) // side for corner in box)
+        for step in np.ndindex(*(last - first + 1).astype(int)):
+            assert tuple((first + step).astype(int)) in seen[i]
+
+
+def read_down(folder, key, info):
+    """ids -> values of an index that was written down, read by tensorstore."""
+    store = ts.KvStore.open(
+        {"driver": "neuroglancer_uint64_sharded", "base": f"file://{folder / key}/",
+         "metadata": info["sharding"]}
+    ).result()  # fmt: skip
+    return {int.from_bytes(k, "big"): store[k] for k in store.list().result()}
+
+
+def test_a_source_that_is_written_down_holds_what_it_serves(rng, tmp_path):
+    owners = np.r_[0, rng.integers(2**63, 2**63 + 40, 299, np.uint64)].astype(np.uint64)
+    places = rng.uniform(-50, 900, (300, 2, 3)) * (1, 0.3, 0.1)
+    source = Annotations(
+        LINE, places, {"score": Property(rng.random(300).astype(np.float32))}, {"pre": owners},
+        limit=20,
+    )  # fmt: skip
+    source.write(tmp_path / "out")
+    info = json.loads((tmp_path / "out" / "info").read_text())
+    plain = json.loads(source.get("info")[0])
+    levels = [read_down(tmp_path / "out", s["key"], s) for s in info["spatial"]]
+    assert len(levels) > 2
+    for level, (scale, found) in enumerate(zip(info["spatial"], levels, strict=True)):
+        for where in np.ndindex(*scale["grid_shape"]):
+            value = source.get(f"level{level}/{'_'.join(map(str, where))}")[0]
+            code, place = 0, 0  # the compressed Morton code, as the format says it
+            for bit in range(10):
+                for axis in range(3):
+                    if 2**bit < scale["grid_shape"][axis]:
+                        code |= (where[axis] >> bit & 1) << place
+                        place += 1
+            assert found.pop(code, bytes(8)) == value
+        assert found == {}
+    alone = read_down(tmp_path / "out", "by_id", info["by_id"])
+    assert alone == {i: source.get(f"by_id/{i}")[0] for i in range(300)}
+    (relation,) = info["relationships"]
+    of = read_down(tmp_path / "out", relation["key"], relation)
+    assert of == {i: source.get(f"of_pre/{i}")[0] for i in np.unique(owners[1:]).tolist()}
+    for part in (info["by_id"], relation, *info["spatial"]):
+        del part["sharding"]
+    assert info == plain
+
+
+def test_more_annotations_than_files_go_into_a_folder(rng, tmp_path):
+    source = Annotations(POINT, rng.uniform(0, 1e6, (20_000, 1, 3)), limit=500)
+    source.write(tmp_path / "out")
+    assert len([p for p in (tmp_path / "out").rglob("*") if p.is_file()]) < 50
+
+
+def test_no_annotations_are_written_down_as_none(tmp_path):
+    Annotations(POINT, np.zeros((0, 1, 3)), objects={"pre": np.zeros(0)}).write(tmp_path / "out")
+    info = json.loads((tmp_path / "out" / "info").read_text())
+    assert [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()] == ["info"]
+    assert info["spatial"][0]["limit"] == 1
 
 
 @pytest.mark.parametrize("name", ["", "level9/0_0_0", "level0/1_0_0", "by_id/2", "of_x/1", "../a"])

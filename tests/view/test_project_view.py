@@ -14,8 +14,12 @@ from petavox.blocks.ledger import Ledger
 from petavox.cli.app import app
 from petavox.errors import BadInput, MissingExtra
 from petavox.project import load
+from petavox.space import Box, VoxelSize
 from petavox.view import browser, static, volumes
 from petavox.view import project as view
+from petavox.view.annotations import POINT, Annotations
+from petavox.view.layers import AnnotationLayer, Source
+from petavox.view.scene import Scene
 from petavox.view.server import Server, client_licence
 
 from . import projects
@@ -129,6 +133,29 @@ def test_a_mesh_is_drawn_in_3d_and_a_static_folder_shows_the_same(tmp_path, chro
         assert server.failures == []
     # with the controls around it the panel is smaller
     assert red(picture).sum() > mesh.sum() / 2
+
+
+@pytest.mark.browser
+def test_annotations_of_a_static_folder_are_drawn(tmp_path, chromium, rng):
+    places = rng.uniform(0, 1000, (3000, 1, 3)) * (1, 0.5, 1)
+    source = Annotations(POINT, places, limit=200)
+
+    def scene(host):
+        layer = AnnotationLayer(
+            "dots", [Source(f"precomputed://{host.add(source)}")], colour="#ff0000"
+        )
+        box, size = Box((0, 0, 0), (100, 100, 100)), VoxelSize(10, 10, 10)
+        return Scene([layer], box, size, layout="3d", size=WINDOW, bare=True)
+
+    static.write(tmp_path / "static", scene)
+    with Server() as server:
+        page = f"{server.add(tmp_path / 'static')}/index.html"
+        picture = browser.screenshot(page, size=WINDOW, layers=["dots"], server=server)
+        assert server.failures == []
+    shown = red(picture)[40:]
+    middle = shown.shape[0] // 2 - 10
+    assert shown[:middle].sum() > 2000  # y goes down, and the dots fill its upper half
+    assert shown[middle + 40 :].sum() < 100
 
 
 def test_a_static_folder_is_whole_and_names_no_machine(tmp_path):

@@ -118,23 +118,23 @@ class ShardWriter:
         shards, minishards = self.sharding.places(ids)
         if (shards != self.shard).any():
             raise BadInput(f"id {int(ids[shards != self.shard][0])} is not of {self.path.name}.")
-        index = np.zeros((1 << self.sharding.minishard_bits, 2), "<u8")
-        for number in range(len(index)):
-            mine = np.flatnonzero(minishards == number)
-            mine = mine[np.argsort(ids[mine])]
-            index[number, 0] = self._offset
-            if len(mine):
-                table = np.stack(
-                    [
-                        np.diff(ids[mine], prepend=np.uint64(0)),
-                        # each start counts from the end of the one before, modulo 2^64
-                        at[mine] - np.r_[np.uint64(0), (at[mine] + size[mine])[:-1]],
-                        size[mine],
-                    ]
-                )
-                self._file.write(table.astype("<u8").tobytes())
-                self._offset += table.nbytes
-            index[number, 1] = self._offset
+        order = np.lexsort((ids, minishards))
+        ids, at, size = ids[order], at[order], size[order]
+        stops = np.cumsum(np.bincount(minishards, minlength=1 << self.sharding.minishard_bits))
+        for mine in map(slice, np.r_[0, stops[:-1]].tolist(), stops.tolist()):
+            if mine.stop == mine.start:
+                continue
+            table = np.stack(
+                [
+                    np.diff(ids[mine], prepend=np.uint64(0)),
+                    # each start counts from the end of the one before, modulo 2^64
+                    at[mine] - np.r_[np.uint64(0), (at[mine] + size[mine])[:-1]],
+                    size[mine],
+                ]
+            )
+            self._file.write(table.astype("<u8").tobytes())
+        ends = self._offset + 24 * stops
+        index = np.stack([np.r_[self._offset, ends[:-1]], ends], axis=1).astype("<u8")
         self._file.seek(0)
         self._file.write(index.tobytes())
         self._file.flush()

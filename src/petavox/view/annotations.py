@@ -1,8 +1,9 @@
 """Many points, lines or boxes as a Neuroglancer annotation source ("neuroglancer_annotations_v1").
 
-What it is: the source's files, made on demand from arrays: `info`, cells of a spatial index in
-levels of detail, each annotation by its number, and those of one object. What it is not: a layer
-(petavox.view.layers), or the maker of places. A few notes that fit into an address need none of it.
+What it is: the source's files, made on demand from arrays, or written down as shards: `info`,
+cells of a spatial index in levels of detail, each annotation by its number, and those of one
+object. What it is not: a layer (petavox.view.layers), or the maker of places. A few notes that fit
+into an address need none of it.
 
 Coarse levels hold a sample, so that a million synapses draw as fast as a thousand.
 """
@@ -11,10 +12,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from petavox.neuron.sharding import Sharding, ShardWriter
+from petavox.progress import Progress
 
 POINT, LINE, BOX = "POINT", "LINE", "AXIS_ALIGNED_BOUNDING_BOX"
 LIMIT = 5000
@@ -50,6 +56,16 @@ class Property:
         return out
 
 
+@dataclass(frozen=True)
+class Index:
+    """A part of a source: values by id. size: bytes of all.  value: of the nth id."""
+
+    key: str
+    ids: np.ndarray
+    size: int
+    value: Callable[[int], bytes]
+
+
 class Annotations:
     """Places with properties and the objects they belong to.
 
@@ -82,16 +98,8 @@ class Annotations:
     def __len__(self) -> int:
         return len(self.places)
 
-    @property
-    def many(self) -> str:
-        """Why there are so many files, and what to do."""
-        return (
-            f"each of {len(self):,} annotations, such as synapses, and each object that has some "
-            "is a file of its own; look at them without --static, which needs no files"
-        )
-
-    def info(self) -> dict[str, object]:
-        """The `info` of the source."""
+    def info(self) -> dict[str, Any]:
+        """The `info` of the source, as files made on demand."""
         return {
             "@type": "neuroglancer_annotations_v1",
             "dimensions": {axis: [1e-9, "m"] for axis in "xyz"},
@@ -106,9 +114,9 @@ class Annotations:
                     "key": f"level{level}",
                     "grid_shape": shape.tolist(),
                     "chunk_size": [self._side / 2**level] * 3,
-                    "limit": self.limit if level + 1 < len(self._shapes) else len(self) or 1,
+                    "limit": limit,
                 }
-                for level, shape in enumerate(self._shapes)
+                for level, (shape, limit) in enumerate(zip(self._shapes, self._most, strict=True))
             ],
         }
 
@@ -128,15 +136,52 @@ class Annotations:
             return self._several(self._of(found[1], int(found[2]))), _BINARY
         return None
 
-    def names(self) -> Iterator[str]:
-        """Names of all files, for writing them down."""
-        yield "info"
+    def indices(self) -> Iterator[Index]:
+        """The source as what its format calls indices: what is not in them is empty."""
+        one = self._rows.itemsize
         for level, shape in enumerate(self._shapes):
-            for x, y, z in np.ndindex(*shape):
-                yield f"level{level}/{x}_{y}_{z}"
-        yield from (f"by_id/{row}" for row in range(len(self)))
+            cells = [c for c in self._cells if c[0] == level]
+            rows = [self._cells[c] for c in cells]
+            yield Index(
+                f"level{level}",
+                morton(np.array(cells, np.int64).reshape(-1, 4)[:, 1:], shape),
+                8 * len(rows) + (one + 8) * sum(map(len, rows)),
+                lambda i, rows=rows: self._several(rows[i]),  # type: ignore[misc]
+            )
+        each = one + 12 * len(self.objects)
+        yield Index("by_id", np.arange(len(self), dtype=np.uint64), each * len(self), self._one)
         for name, ids in self.objects.items():
-            yield from (f"of_{name}/{i}" for i in np.unique(ids[ids > 0]).tolist())
+            known = np.unique(ids[ids > 0])
+            yield Index(
+                f"of_{name}",
+                known,
+                8 * len(known) + (one + 8) * int(np.count_nonzero(ids)),
+                lambda i, name=name, known=known: self._several(self._of(name, int(known[i]))),  # type: ignore[misc]
+            )
+
+    def write(self, out: Path) -> None:
+        """Write the source into a folder, a few files whatever the number of annotations."""
+        info = self.info()
+        indices = list(self.indices())
+        told = {part["key"]: part for part in (*info["spatial"], *info["relationships"])}
+        told["by_id"] = info["by_id"]
+        total = sum(len(i.ids) for i in indices)
+        with Progress(f"view {out.name}", total=total, unit="part") as progress:
+            for index in indices:
+                sharding = Sharding.of(ids=len(index.ids), size=index.size)
+                told[index.key]["sharding"] = sharding.spec()
+                folder = out / index.key
+                folder.mkdir(parents=True)
+                shards = sharding.places(index.ids)[0]
+                order = np.argsort(shards, kind="stable")
+                for some in np.split(order, np.flatnonzero(np.diff(shards[order])) + 1):
+                    if not len(some):
+                        continue
+                    with ShardWriter(folder, sharding, int(shards[some[0]])) as shard:
+                        for i in some.tolist():
+                            shard.add(int(index.ids[i]), index.value(i))
+                            progress.advance(1)
+        (out / "info").write_text(json.dumps(info))
 
     def _encoded(self) -> np.ndarray:
         """Place and properties of each, padded to 4 bytes."""
@@ -159,14 +204,19 @@ class Annotations:
         self._side = float((self._high - self._low).max())
         self._shapes: list[np.ndarray] = []
         self._cells: dict[tuple[int, int, int, int], np.ndarray] = {}
-        # an order without pattern that is always the same
+        self._most: list[int] = []
+        # an order without pattern that is always the same; so are those of a cell, of which the
+        # client draws the first ones where all would be too dense
         rest = np.random.default_rng(0).permutation(len(self))
-        middle = self.places.mean(1) - self._low
+        first, last = self.places.min(1) - self._low, self.places.max(1) - self._low
+        at = np.zeros((len(rest), 3), np.int64)
         for level in range(LEVELS):
             side = self._side / 2**level
             shape = np.ceil((self._high - self._low) / side).astype(int)
             self._shapes.append(shape)
-            at = np.minimum(middle[rest] // side, shape - 1).astype(np.int64)
+            if level:
+                span = [(p // side).astype(int) for p in (first, last)]
+                rest, at = _children(rest, at, span, shape)
             cell = (at[:, 0] * shape[1] + at[:, 1]) * shape[2] + at[:, 2]
             # cell by cell, in each by the order without pattern
             by_cell = np.argsort(cell, kind="stable")
@@ -174,12 +224,14 @@ class Annotations:
             starts = np.flatnonzero(np.diff(cell[by_cell], prepend=-1))
             lengths = np.diff(starts, append=len(rest))
             taken = lengths if level + 1 == LEVELS else np.minimum(lengths, self.limit)
+            self._most.append(int(taken.max(initial=1)))
             for (x, y, z), a, n in zip(
                 at[starts].tolist(), starts.tolist(), taken.tolist(), strict=True
             ):
-                self._cells[level, x, y, z] = np.sort(rest[a : a + n])
+                self._cells[level, x, y, z] = rest[a : a + n]
             place = np.arange(len(rest)) - np.repeat(starts, lengths)
-            rest = rest[place >= np.repeat(taken, lengths)]
+            left = place >= np.repeat(taken, lengths)
+            rest, at = rest[left], at[left]
             if not len(rest):
                 break
 
@@ -202,6 +254,35 @@ class Annotations:
             mine = mine[mine > 0]
             out += len(mine).to_bytes(4, "little") + mine.astype("<u8").tobytes()
         return out
+
+
+def _children(
+    rows: np.ndarray, cells: np.ndarray, span: Sequence[np.ndarray], shape: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, again for each of the eight cells in theirs that they reach into, and these cells.
+
+    span: the first and the last cell (n, 3) of every annotation.  shape: of the finer grid.
+    """
+    low, high = (np.minimum(s[rows], shape - 1) for s in span)
+    found = []
+    for eighth in np.ndindex(2, 2, 2):
+        finer = 2 * cells + np.array(eighth)
+        here = ((finer >= low) & (finer <= high)).all(1)
+        found.append((rows[here], finer[here]))
+    return np.concatenate([r for r, _ in found]), np.concatenate([c for _, c in found])
+
+
+def morton(cells: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """The compressed Morton code (n,) uint64 of cells (n, 3) of a grid, as precomputed has it."""
+    out = np.zeros(len(cells), np.uint64)
+    place = 0
+    for bit in range(int(shape.max()).bit_length()):
+        for axis in range(3):
+            if int(shape[axis]) > 1 << bit:
+                value = (cells[:, axis].astype(np.uint64) >> np.uint64(bit)) & np.uint64(1)
+                out |= value << np.uint64(place)
+                place += 1
+    return out
 
 
 _NONE = np.zeros(0, np.int64)

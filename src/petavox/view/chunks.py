@@ -7,14 +7,18 @@ copy; nothing is written.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from petavox.errors import BadInput
+from petavox.progress import Progress
 from petavox.space import Box, Grid, VoxelSize, Zyx, zyx
 from petavox.volume import Kind, Volume
 
@@ -23,6 +27,8 @@ COARSEST = 4
 """Factor of the coarsest computed level: a chunk of it reads COARSEST^3 chunks."""
 LARGE = 512
 """Voxels along an axis from which coarser levels are computed."""
+MOST_FILES = 200_000
+"""Chunks that are written down, each a file."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,6 @@ class VolumeChunks:
     levels: the volume's levels, finest first, each opened as a Volume.
     labels: serve as a segmentation, uint32 or uint64, whatever the type.
     """
-
-    many = (
-        "the format of the volume is not one that a browser reads, and each piece of it is a file "
-        "of its own; make it OME-Zarr first, by `petavox import`"
-    )
 
     def __init__(self, levels: Sequence[Volume], *, labels: bool) -> None:
         self.labels = labels
@@ -89,6 +90,24 @@ class VolumeChunks:
                 ends = zip(block.write.start, block.write.stop, strict=True)
                 z, y, x = (f"{a}-{b}" for a, b in ends)
                 yield f"{key}/{x}_{y}_{z}"
+
+    def write(self, out: Path) -> None:
+        """Write `info` and all chunks. Raises BadInput if there are more than MOST_FILES."""
+        names = list(itertools.islice(self.names(), MOST_FILES + 1))
+        if len(names) > MOST_FILES:
+            raise BadInput(
+                f"the static view would have more than {MOST_FILES:,} files: the format of the "
+                "volume is not one that a browser reads, and each piece of it is a file of its "
+                "own; make it OME-Zarr first, by `petavox import`."
+            )
+        with Progress(f"view {out.name}", total=len(names), unit="file") as progress:
+            for name in names:
+                found = self.get(name)
+                assert found is not None  # it named it itself
+                path = out / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(found[0])
+                progress.advance(1)
 
     def get(self, name: str) -> tuple[bytes, str] | None:
         """`info`, or a chunk named SCALE/x0-x1_y0-y1_z0-z1."""

@@ -17,7 +17,7 @@ import re
 import secrets
 import threading
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,17 +34,12 @@ TYPES = {".js": "text/javascript", ".wasm": "application/wasm", ".map": "applica
 class Files(Protocol):
     """Files made on demand, such as the chunks of a volume."""
 
-    @property
-    def many(self) -> str:
-        """Why there may be too many to write down, and what to do instead."""
-        ...
-
     def get(self, name: str) -> tuple[bytes, str] | None:
         """Body and content type of a name below the source's address; None: not there."""
         ...
 
-    def names(self) -> Iterator[str]:
-        """All names, for whoever writes the files down."""
+    def write(self, out: Path) -> None:
+        """Write them all down. Raises BadInput if they are too many."""
         ...
 
 

@@ -22,7 +22,6 @@ from pathlib import Path
 
 from petavox import provenance
 from petavox.errors import BadInput
-from petavox.progress import Progress
 from petavox.view.scene import Scene
 from petavox.view.server import Files, client_folder, client_licence
 from petavox.view.volumes import Host
@@ -32,7 +31,6 @@ from petavox.volume.opening import make_room
 BASE = "https://view.invalid/base"
 """Stands in addresses for the place that is known only when the page is opened."""
 PUBLIC = "https://neuroglancer-demo.appspot.com/"
-MOST_FILES = 200_000
 
 _SHIM = """<script>
 // a folder cannot send events: the client is told at once that it has its settings
@@ -71,26 +69,8 @@ class _Writer:
         if isinstance(source, Path):
             shutil.copytree(source, out, ignore=shutil.ignore_patterns(".*"))
         else:
-            _write(source, out)
+            source.write(out)
         return f"{BASE}/data/{out.name}"
-
-
-def _write(source: Files, out: Path) -> None:
-    names = []
-    for name in source.names():
-        names.append(name)
-        if len(names) > MOST_FILES:
-            raise BadInput(
-                f"the static view would have more than {MOST_FILES:,} files: {source.many}."
-            )
-    with Progress(f"view {out.name}", total=len(names), unit="file") as progress:
-        for name in names:
-            found = source.get(name)
-            assert found is not None  # it named it itself
-            path = out / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(found[0])
-            progress.advance(1)
 
 
 def write(
