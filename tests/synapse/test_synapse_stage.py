@@ -124,7 +124,8 @@ def test_processes_change_nothing(tissue, whole, tmp_path):
     assert table(folder, "processes").equals(table(folder, "whole"))
 
 
-def test_a_worker_that_lives_on_takes_the_components_of_its_own_run(tmp_path):
+@pytest.mark.parametrize("keys", ["same", "others"])
+def test_a_worker_that_lives_on_takes_the_components_of_its_own_run(tmp_path, keys):
     """As a worker of a live engine does, which nobody tells that the tables are others."""
     one = np.ones((4, 8, 8), np.uint64)
     write(tmp_path / "fragments.zarr", one, "labels", start=(0, 0, 0))
@@ -141,7 +142,8 @@ def test_a_worker_that_lives_on_takes_the_components_of_its_own_run(tmp_path):
         part = np.zeros(1, clefts.PARTS)
         part["id"], part["voxels"] = component, 1
         rows_write(tmp_path / "components.parquet", synapses_objects._columns(part))
-        settings = {"block": [4, 8, 8], "key": f"run {component}"}
+        key = "same" if keys == "same" else f"run {component}"
+        settings = {"block": [4, 8, 8], "key": key}
         context = Context(settings, reads, writes)
         synapses_objects.objects_block(block, context)
         assert np.unique(volume.open(tmp_path / "clefts.zarr").read()) == [component]

@@ -29,6 +29,7 @@ from petavox.space import Block, Grid
 from petavox.stages import tables
 from petavox.stages.levels import empty, fill_levels
 from petavox.stages.stage import Stage, run_stage
+from petavox.stages.stamps import stamp
 from petavox.synapse import clefts
 from petavox.volume import pyramid, state
 
@@ -148,8 +149,8 @@ class Objects(Stage):
 def objects_block(block: Block, context: Context) -> Counters:
     """Final labels of one block."""
     labels = volume.open(context.reads["fragments"]).read(block.write)
-    key = context.parsed(ObjectSettings).key
-    final = _final(str(Path(context.reads["whole"]) / FINAL), key)
+    file = Path(context.reads["whole"]) / FINAL
+    final = _final(str(file), context.parsed(ObjectSettings).key, stamp(file))
     out = volume.open(context.writes["labels"], writable=True, incomplete=True)
     renamed = clefts.relabelled(labels, final)
     out.write(block.write, renamed)
@@ -157,11 +158,9 @@ def objects_block(block: Block, context: Context) -> Counters:
 
 
 @functools.lru_cache(maxsize=2)
-def _final(path: str, key: str) -> np.ndarray:
-    """Fragment and component, (n, 2) uint64.
-
-    key: of what they were made of: a worker that lives on must not answer for another run's.
-    """
+def _final(path: str, _key: str, _stamp: tuple[int, ...]) -> np.ndarray:
+    """Fragment and component, (n, 2) uint64: a worker that lives on must not answer for another
+    run's file."""
     columns = tables.read(Path(path))
     return np.stack([columns["fragment"], columns["component"]], 1)
 

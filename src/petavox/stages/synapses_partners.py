@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from petavox.settings import Settings, ZyxSetting
 from petavox.space import Block, Box, Grid, VoxelSize, Zyx, zyx
 from petavox.stages import tables
 from petavox.stages.stage import Stage
-from petavox.stages.synapses_objects import components
+from petavox.stages.stamps import stamp
+from petavox.stages.synapses_objects import COMPONENTS, components
 from petavox.synapse import clefts
 from petavox.synapse.partners import Partners, PartnerSettings, evidence, partners, tally
 
@@ -86,8 +88,9 @@ def require_fitting(labels: volume.Volume, box: Box, voxel_size: VoxelSize) -> N
 def partners_block(block: Block, context: Context) -> Counters:
     """Partners of the clefts that begin in one block."""
     settings = context.parsed(AssignSettings)
+    whole = context.reads["whole"]
     parts, begins = _by_block(
-        context.reads["whole"], settings.key, Grid(block.total, settings.block)
+        whole, settings.key, stamp(Path(whole) / COMPONENTS), Grid(block.total, settings.block)
     )
     mine = parts[slice(*np.searchsorted(begins, [block.number, block.number + 1]))]
     opened = {k: volume.open(context.reads[k]) for k in SOURCES if k in context.reads}
@@ -169,11 +172,13 @@ def _filled(labels: volume.Volume, box: Box) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1)
-def _by_block(whole: str, key: str, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+def _by_block(
+    whole: str, _key: str, _stamp: tuple[int, ...], grid: Grid
+) -> tuple[np.ndarray, np.ndarray]:
     """PARTS of all clefts in the order of the blocks they begin in, and the numbers of those.
 
-    key: of what they were made of: a worker that lives on must not answer for another run's.
-    Made once in a process: no block looks through the clefts of all others.
+    Made once in a process, and again for another run's file: no block looks through the clefts of
+    all others.
     """
     parts = components(whole)
     offset = _first_voxel(parts["id"], grid.total) - np.array(grid.total.start)
