@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import data_folder, emit
-from petavox.align import frames
+from petavox.align import field_file
 from petavox.stages import align, render, stitch
 
 HARD = ["--elastic", "12", "--esigma", "350", "--noise", "18", "--overlap", "90", "--jitter", "10"]
@@ -94,7 +94,7 @@ def errors(tiles: Path, out: Path) -> dict[str, Any]:
     of_tile = [
         {
             n: f.scaled(1 / pixel)
-            for n, f in frames.load(out / f"stitched/transforms/section_{k:05d}.npz").items()
+            for n, f in field_file.load(out / f"stitched/transforms/section_{k:05d}.npz").items()
         }
         for k in range(truth.nz)
     ]

@@ -19,8 +19,8 @@ from PIL import Image
 from petavox.align import solve
 from petavox.align.frames import Field, Lattice
 from petavox.align.stack import AlignSettings
-from petavox.stages.align import read_fields
 from petavox.stages.render import resampled
+from petavox.stages.section_fields import read_fields
 from petavox.volume import opening
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "images"

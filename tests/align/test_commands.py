@@ -8,7 +8,7 @@ from PIL import Image
 from scipy import ndimage as ndi
 
 import petavox.volume as pv
-from petavox.align import frames, tiles
+from petavox.align import field_file, tiles
 from petavox.errors import WorkFailed
 from petavox.stages import align, align_blocks, render, stitch
 
@@ -86,7 +86,7 @@ def test_a_stopped_alignment_goes_on_from_where_it_was_with_the_same_result(
     # the four slabs that were finished are not done again
     assert not set(first[:4]) & set(again)
     assert not (tmp_path / "a.run").exists()
-    one, other = (frames.load(tmp_path / n / "fields.npz") for n in ("whole", "a"))
+    one, other = (field_file.load(tmp_path / n / "fields.npz") for n in ("whole", "a"))
     assert one.keys() == other.keys()
     for name in one:
         np.testing.assert_array_equal(one[name].displacement, other[name].displacement)
@@ -98,6 +98,6 @@ def test_the_size_of_slabs_and_the_number_of_threads_change_nothing(table, tmp_p
     for slab, threads in ((16, 2), (2, 1)):
         settings = align.AlignStageSettings(slab=slab, threads=threads)
         align.run(tmp_path / "s", tmp_path / f"a{slab}", settings)
-        got.append(frames.load(tmp_path / f"a{slab}" / "fields.npz"))
+        got.append(field_file.load(tmp_path / f"a{slab}" / "fields.npz"))
     for name in got[0]:
         np.testing.assert_array_equal(got[0][name].displacement, got[1][name].displacement)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
-from petavox.align.frames import Field, Lattice, load, save
+from petavox.align.field_file import load, save
+from petavox.align.frames import Field, Lattice
 from petavox.errors import BadInput
 
 

@@ -9,7 +9,7 @@ from scipy import ndimage as ndi
 
 import petavox as pv
 from petavox import volume
-from petavox.align import frames, matching
+from petavox.align import field_file, matching
 from petavox.align.frames import Field
 from petavox.blocks import open_engine
 from petavox.errors import BadInput
@@ -43,12 +43,12 @@ def test_a_row_of_tiles_wider_than_32767_px_is_stitched_and_rendered(tmp_path, r
     sections = pv.open(tmp_path / "s" / "sections")
     width = sections.shape[2]
     assert width > 38_000
-    made = frames.load(tmp_path / "s" / "transforms" / "section_00000.npz")
+    made = field_file.load(tmp_path / "s" / "transforms" / "section_00000.npz")
     at = np.array([made[f"t{n:03d}.png"](np.array([[0.0, 0.0]]))[0, 1] for n in range(len(places))])
     # forty places one after another, each to a small part of a pixel
     assert np.abs(np.diff(at) / 4.0 - 1000).max() < 0.05
     # moved by half a pixel at the far end: cubic convolution there, as if the section began there
-    frames.save(tmp_path / "f.npz", {"section_00000": Field.translation([0.0, 2.0])})
+    field_file.save(tmp_path / "f.npz", {"section_00000": Field.translation([0.0, 2.0])})
     box = Box((0, 10, width - 600), (1, 70, width - 200))
     render.run(
         tmp_path / "s", tmp_path / "f.npz", tmp_path / "v",
@@ -116,7 +116,7 @@ def images():
 
 
 def same(one, other, names) -> bool:
-    a, b = (frames.load(p / "fields.npz") for p in (one, other))
+    a, b = (field_file.load(p / "fields.npz") for p in (one, other))
     return all(
         np.array_equal(a[n].displacement, b[n].displacement)
         and np.array_equal(a[n].matrix, b[n].matrix)

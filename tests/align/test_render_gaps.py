@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import petavox.volume as pv
-from petavox.align import frames
+from petavox.align import field_file
+from petavox.align.frames import Field
 from petavox.space import Box
 from petavox.stages import render
 from petavox.volume import opening
@@ -29,8 +30,8 @@ def stack(tmp_path):
     )
     target.write(target.box, image)
     opening.finish(target, {})
-    same = {f"section_{k:04d}": frames.Field.translation((0, 0)) for k in range(4)}
-    frames.save(tmp_path / "fields.npz", same)
+    same = {f"section_{k:04d}": Field.translation((0, 0)) for k in range(4)}
+    field_file.save(tmp_path / "fields.npz", same)
     return tmp_path
 
 

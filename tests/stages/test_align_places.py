@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 import petavox as pv
-from petavox.align import frames
+from petavox.align import field_file
 from petavox.align.frames import Field
 from petavox.errors import BadInput
 from petavox.stages import align, align_blocks, render
-from petavox.stages.align import AlignStageSettings, read_fields, read_landmarks
+from petavox.stages.align import AlignStageSettings
+from petavox.stages.landmarks import read_landmarks
+from petavox.stages.section_fields import read_fields
 from tests.stages.align_tissue import saved, tissue
 
 START = (-2, 15, 27)
@@ -52,7 +54,7 @@ def test_damage_and_fields_of_a_volume_with_negative_sections_and_an_offset(
 
 
 def test_names_that_are_no_sections_are_refused(tmp_path):
-    frames.save(tmp_path / "f.npz", {"section_x": Field()})
+    field_file.save(tmp_path / "f.npz", {"section_x": Field()})
     with pytest.raises(BadInput, match="section_NUMBER"):
         read_fields(tmp_path / "f.npz", 1.0)
 
@@ -86,7 +88,7 @@ def test_landmarks_are_checked_before_the_work(image, tmp_path, monkeypatch):
 @pytest.mark.parametrize("dtype", [np.float32, np.uint32])
 def test_sections_that_are_no_grey_values_are_refused(tmp_path, dtype):
     path = saved(tmp_path / "image.zarr", tissue(2, 64).astype(dtype))
-    frames.save(tmp_path / "f.npz", {"section_00000": Field()})
+    field_file.save(tmp_path / "f.npz", {"section_00000": Field()})
     with pytest.raises(BadInput, match="uint8 or uint16"):
         align.run(path, tmp_path / "out", AlignStageSettings())
     with pytest.raises(BadInput, match="uint8 or uint16"):

@@ -8,7 +8,7 @@ from PIL import Image
 
 import petavox as pv
 from petavox import volume
-from petavox.align import frames
+from petavox.align import field_file
 from petavox.align.frames import Field
 from petavox.errors import AlreadyExists, NotComplete
 from petavox.space import Box
@@ -70,7 +70,7 @@ def test_contrast_goes_on_with_the_blocks_that_are_left(tmp_path, sections, monk
 @pytest.fixture
 def fields(tmp_path):
     made = {f"section_{k:05d}": Field.translation([8.0 * k, -3.0]) for k in range(3)}
-    frames.save(tmp_path / "fields.npz", made)
+    field_file.save(tmp_path / "fields.npz", made)
     return tmp_path / "fields.npz"
 
 

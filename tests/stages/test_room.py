@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from petavox.align import frames
+from petavox.align import field_file
 from petavox.align.frames import Field
 from petavox.errors import AlreadyExists, BadInput
 from petavox.stages import align, align_blocks, contrast, qc, render
@@ -22,7 +22,7 @@ def image(tmp_path):
 
 @pytest.fixture
 def fields(tmp_path):
-    frames.save(tmp_path / "fields.npz", {f"section_{k:05d}": Field() for k in range(2)})
+    field_file.save(tmp_path / "fields.npz", {f"section_{k:05d}": Field() for k in range(2)})
     return tmp_path / "fields.npz"
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import petavox as pv
-from petavox.align import frames
+from petavox.align import field_file
 from petavox.errors import BadInput
 from petavox.stages import stitch, stitch_work, tile_reading
 from tests.stages.align_tissue import tissue
@@ -32,7 +32,7 @@ def table(folder, name, places):
 
 def stopped_at(section, monkeypatch, *given, unreadable=()):
     """Stitch until the fields of `section` are written, while some tiles cannot be read."""
-    read, save = tile_reading.read_image, frames.save
+    read, save = tile_reading.read_image, field_file.save
 
     def reading(file):
         if file.name in unreadable:
@@ -46,7 +46,7 @@ def stopped_at(section, monkeypatch, *given, unreadable=()):
 
     with monkeypatch.context() as m:
         m.setattr(tile_reading, "read_image", reading)
-        m.setattr(stitch_work.frames, "save", saving)
+        m.setattr(stitch_work.field_file, "save", saving)
         with pytest.raises(KeyboardInterrupt):
             stitch.run(*given)
 
@@ -69,7 +69,7 @@ def test_a_tile_that_can_be_read_again_is_in_the_section_that_was_rendered_witho
     stitch.run(listed, tmp_path / "whole", ONE)
     assert same(tmp_path / "out", tmp_path / "whole")
     one, other = (
-        frames.load(tmp_path / n / "transforms" / "section_00000.npz") for n in ("out", "whole")
+        field_file.load(tmp_path / n / "transforms" / "section_00000.npz") for n in ("out", "whole")
     )
     assert sorted(one) == sorted(other) == sorted(f for f in places if f.startswith("k0"))
 
@@ -100,7 +100,7 @@ def test_an_overlap_without_a_single_match_is_told_and_the_rest_is_written(tmp_p
 def test_tiles_of_one_name_in_several_folders_each_have_their_field(tmp_path):
     places = {f"r{i}/c{j}.png": (0, i * STEP, j * STEP) for i in range(2) for j in range(2)}
     stitch.run(table(tmp_path, "tiles.csv", places), tmp_path / "out", ONE)
-    fields = frames.load(tmp_path / "out" / "transforms" / "section_00000.npz")
+    fields = field_file.load(tmp_path / "out" / "transforms" / "section_00000.npz")
     assert sorted(fields) == sorted(places)
     assert "r0/c0.png,r1/c0.png" in (tmp_path / "out" / "seams.csv").read_text()
 

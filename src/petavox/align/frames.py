@@ -2,8 +2,8 @@
 
 What it is: one kind of transform, `Field`: an affine and a displacement on a control grid. A
 translation and an affine are fields whose displacement is zero. Fields can be sampled, composed,
-inverted, checked and stored. What it is not: solving for them (petavox.align.solve), or resampling
-images with them (petavox.align.warp).
+inverted and checked. What it is not: solving for them (petavox.align.solve), their files
+(petavox.align.field_file), or resampling images with them (petavox.align.warp).
 
 Between control points the displacement is cubic convolution (Keys 1981), so that it takes the
 stored values at the control points and has no kinks; beyond the grid it stays constant.
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
@@ -223,53 +222,3 @@ def extent(f: Field, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     if not np.isfinite(p).all():
         raise BadInput("a section's field is not finite: its matches cannot be used.")
     return p.min(0), p.max(0)
-
-
-def save(path: Path | str, fields: dict[str, Field], **extra: np.ndarray) -> None:
-    """Write fields (lengths in nm) as one npz: NAME.matrix, .shift, .origin, .spacing,
-    .displacement for each; what a field lacks is left out. Form described in docs/alignment.md.
-    """
-    import io
-
-    from petavox.provenance import write_atomically
-
-    arrays: dict[str, np.ndarray] = {}
-    for name, f in fields.items():
-        arrays[f"{name}.matrix"], arrays[f"{name}.shift"] = f.matrix, f.shift
-        if f.lattice is not None and f.displacement is not None:
-            arrays[f"{name}.origin"] = np.asarray(f.lattice.origin)
-            arrays[f"{name}.spacing"] = np.asarray(f.lattice.spacing)
-            arrays[f"{name}.displacement"] = f.displacement.astype(np.float32)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays, **{f"_{k}": v for k, v in extra.items()})  # type: ignore[arg-type]
-    write_atomically(path, buffer.getvalue())
-
-
-def load(path: Path | str) -> dict[str, Field]:
-    """The fields of an npz that `save` (or another program) wrote. Raises BadInput if it is not."""
-    try:
-        with np.load(path, allow_pickle=False) as z:
-            arrays = {k: z[k] for k in z.files if not k.startswith("_")}
-    except (OSError, ValueError) as e:
-        raise BadInput(f"cannot read the fields {path}: {e}.") from None
-    fields = {}
-    for name in dict.fromkeys(k.rsplit(".", 1)[0] for k in arrays):
-        part = {k.rsplit(".", 1)[1]: v for k, v in arrays.items() if k.startswith(f"{name}.")}
-        lattice, displacement = None, part.get("displacement")
-        if "matrix" not in part or "shift" not in part or part["matrix"].shape != (2, 2):
-            raise BadInput(f"field '{name}' of {path} has no 2x2 `matrix` and `shift`.")
-        if displacement is not None:
-            if displacement.ndim != 3 or displacement.shape[2] != 2 or "spacing" not in part:
-                raise BadInput(
-                    f"field '{name}' of {path} has a displacement of shape {displacement.shape}: "
-                    "it must be (ny, nx, 2), with `origin` and `spacing` in nm."
-                )
-            o = part["origin"]
-            lattice = Lattice(
-                (float(o[0]), float(o[1])), float(part["spacing"]), displacement.shape[:2]
-            )
-            displacement = displacement.astype(float)
-        fields[name] = Field(
-            part["matrix"].astype(float), part["shift"].astype(float), lattice, displacement
-        )
-    return fields

@@ -19,7 +19,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,10 @@ import numpy as np
 from pydantic import Field as Default
 
 from petavox import provenance
-from petavox.align import frames, match, solve, stack
+from petavox.align import field_file, stack
 from petavox.align.banded import factor_bytes
 from petavox.align.damage_view import DamageSettings
-from petavox.align.frames import Field, Lattice, extent
+from petavox.align.frames import Field, Lattice
 from petavox.align.stack_settings import AlignSettings
 from petavox.blocks import Engine, Ledger
 from petavox.blocks.content import content_digest
@@ -41,10 +40,11 @@ from petavox.progress import Progress
 from petavox.provenance import digest
 from petavox.settings import Settings
 from petavox.stages.align_blocks import BlockMatcher, Place, forget
-from petavox.stages.align_report import write_report
-from petavox.stages.memory import give_back
+from petavox.stages.align_report import patch_maps, write_report
+from petavox.stages.landmarks import read_landmarks
 from petavox.stages.room import require_apart, require_room
 from petavox.stages.section_damage import SectionDamage
+from petavox.stages.section_fields import read_fields
 from petavox.stages.section_folder import Sections, image_path, volume_of
 from petavox.stages.threads import one_torch_thread
 from petavox.volume import Volume, opening, places, state
@@ -156,12 +156,12 @@ def run(
                 matcher=BlockMatcher(where, ledger, engine, settings.slab),
             )
         seconds = {"align": time.monotonic() - started}
-        patches = _patches(source, result, settings, pool)
+        patches = patch_maps(source, result, settings.patch_px, settings.device, pool.map)
     seconds["report"] = time.monotonic() - started - seconds["align"]
     opening.make_room(place, overwrite=True)  # only now: until here an old result is kept
     place.mkdir(parents=True)
     state.begin(place, stage="align")
-    frames.save(
+    field_file.save(
         place / "fields.npz",
         {f"section_{k:05d}": f.scaled(pixel) for k, f in sorted(result.fields.items())},
     )
@@ -244,64 +244,6 @@ def _springs(damage: SectionDamage) -> Callable[[int, Lattice], np.ndarray]:
     return lambda k, lattice: damage(k).springs(lattice)
 
 
-def read_fields(path: str | Path, pixel: float) -> dict[int, Field]:
-    """Fields of an align folder or an npz, in pixels, by section number."""
-    place = Path(path)
-    if place.is_dir():
-        state.require_complete(place)
-        place = place / "fields.npz"
-    out = {}
-    for name, f in frames.load(place).items():
-        try:
-            number = int(name.removeprefix("section_"))  # may be negative
-        except ValueError:
-            raise BadInput(
-                f"{place} holds a field '{name}'; names must be section_NUMBER."
-            ) from None
-        out[number] = f.scaled(1 / pixel)
-    return out
-
-
-def read_landmarks(
-    path: str | Path, pixel: float, sections: Sequence[int], corner: tuple[int, int] = (0, 0)
-) -> list[solve.Matches]:
-    """Matches set by hand: CSV with the columns a,ay_nm,ax_nm,b,by_nm,bx_nm.
-
-    Places in the file are nm in the volume of sections; those returned are pixels from `corner`
-    on, the volume's first pixel (y, x).  sections: those of the volume.
-    Raises BadInput for a file that cannot be read, and for sections that are not there.
-    """
-    import csv
-
-    names = ("a", "ay_nm", "ax_nm", "b", "by_nm", "bx_nm")
-    try:
-        with open(path, newline="") as f:
-            reader = csv.DictReader(f)
-            parsed = [(reader.line_num, [float(row[n]) for n in names]) for row in reader]
-    except (OSError, KeyError, TypeError, ValueError) as e:
-        raise BadInput(
-            f"cannot read the landmarks {path} ({e!r}); columns: {','.join(names)}."
-        ) from None
-    known = set(sections)
-    pairs: dict[tuple[int, int], list[list[float]]] = {}
-    for line, row in parsed:
-        a, b = row[0], row[3]
-        if a not in known or b not in known or a == b or not np.isfinite(row).all():
-            raise BadInput(
-                f"line {line} of the landmarks {path} is of sections {a:g} and {b:g}: both must be "
-                f"sections of the volume ({min(known)} to {max(known)}), two different ones, and "
-                "the places finite."
-            )
-        pairs.setdefault((int(a), int(b)), []).append(row)
-    out = []
-    for (a, b), part in pairs.items():
-        v = np.array(part) / pixel
-        weight = np.full(len(v), 4.0)
-        p, q = v[:, 1:3] - corner, v[:, 4:6] - corner
-        out.append(solve.Matches(a, b, p, q, weight, 100.0))
-    return out
-
-
 def _missing(
     source: Sections,
     order: Sequence[int],
@@ -318,37 +260,3 @@ def _missing(
         for k, share in zip(asked, cover, strict=True)
         if share < settings.least_cover
     }
-
-
-def _patches(
-    source: Sections, result: stack.Result, settings: AlignStageSettings, pool: ThreadPoolExecutor
-) -> dict[tuple[int, int], np.ndarray]:
-    """Patch correlation maps of neighbours after alignment, at the level of about 1000 px."""
-    known = sorted(result.fields)
-    if len(known) < 2:
-        return {}
-    shape = source.shape(known[0])
-    factor = stack.thumb_factor(shape, 1400)
-    boxes = {k: extent(result.fields[k], shape) for k in known}
-    low = np.floor(np.min([b[0] for b in boxes.values()], axis=0) / factor).astype(int)
-    high = np.ceil(np.max([b[1] for b in boxes.values()], axis=0) / factor).astype(int)
-    size = (int(high[0] - low[0]), int(high[1] - low[1]))
-    start = (int(low[0]), int(low[1]))
-
-    def seen(k: int) -> Any:
-        f = result.fields[k]
-        spacing = f.lattice.spacing if f.lattice is not None else 200.0
-        pull = f.inverse(Lattice.covering(*boxes[k], spacing))
-        return match.warped(*source.level(k, factor), pull, start, size, factor, settings.device)
-
-    out: dict[tuple[int, int], np.ndarray] = {}
-    before = seen(known[0])
-    for i in range(1, len(known), 8):
-        views = [before, *pool.map(seen, known[i : i + 8])]
-        maps = pool.map(
-            lambda v: match.patch_correlation(v[0], v[1], settings.patch_px), pairwise(views)
-        )
-        out.update(zip(pairwise(known[i - 1 : i + 8]), maps, strict=True))
-        before = views[-1]
-        give_back()
-    return out

@@ -1,18 +1,24 @@
 """What `petavox align` tells of its result: tables and figures.
 
-What it is: pairs.csv, failures.csv, damage.csv, patch_correlation.npz. What it is not: a picture
-(petavox qc --aligned draws them).
+What it is: pairs.csv, failures.csv, damage.csv, patch_correlation.npz, and the correlation of
+neighbours that they tell. What it is not: a picture (petavox qc --aligned draws them).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from petavox.align import match
+from petavox.align.chain import thumb_factor
+from petavox.align.frames import Lattice, extent
+from petavox.align.matching import Source
 from petavox.align.stack import Result
+from petavox.stages.memory import give_back
 from petavox.stages.section_damage import Place
 from petavox.stages.stitch_report import write_csv
 
@@ -88,6 +94,45 @@ def write_report(
         "notes": result.notes,
         "suspected_order": result.order,
     }
+
+
+def patch_maps(
+    source: Source,
+    result: Result,
+    patch_px: int,
+    device: str,
+    run: Callable[..., Iterable[Any]] = map,
+) -> dict[tuple[int, int], np.ndarray]:
+    """Patch correlation maps of neighbours after alignment, at the level of about 1000 px.
+
+    patch_px: side of a patch, pixels of that level.  run: like `map`; sections and pairs at once.
+    """
+    known = sorted(result.fields)
+    if len(known) < 2:
+        return {}
+    shape = source.shape(known[0])
+    factor = thumb_factor(shape, 1400)
+    boxes = {k: extent(result.fields[k], shape) for k in known}
+    low = np.floor(np.min([b[0] for b in boxes.values()], axis=0) / factor).astype(int)
+    high = np.ceil(np.max([b[1] for b in boxes.values()], axis=0) / factor).astype(int)
+    size = (int(high[0] - low[0]), int(high[1] - low[1]))
+    start = (int(low[0]), int(low[1]))
+
+    def seen(k: int) -> Any:
+        f = result.fields[k]
+        spacing = f.lattice.spacing if f.lattice is not None else 200.0
+        pull = f.inverse(Lattice.covering(*boxes[k], spacing))
+        return match.warped(*source.level(k, factor), pull, start, size, factor, device)
+
+    out: dict[tuple[int, int], np.ndarray] = {}
+    before = seen(known[0])
+    for i in range(1, len(known), 8):
+        views = [before, *run(seen, known[i : i + 8])]
+        maps = run(lambda v: match.patch_correlation(v[0], v[1], patch_px), pairwise(views))
+        out.update(zip(pairwise(known[i - 1 : i + 8]), maps, strict=True))
+        before = views[-1]
+        give_back()
+    return out
 
 
 def apart(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,19 +2,18 @@
 
 What it is: the driver that fills an OME-Zarr volume shard by shard: each shard asks, for each of
 its sections, which points of the section it shows (the inverse field), reads that piece and
-resamples it (cubic convolution). Memory: one shard and one piece of a section per thread. What
-it is not: the fields. A run that was broken off goes on with the shards that are left
-(stages/pieces.py).
+resamples it (cubic convolution). Memory: one shard and one piece of a section per thread, and the
+fields of two layers of shards. What it is not: the fields. A run that was broken off goes on with
+the shards that are left (stages/pieces.py).
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +23,31 @@ from pydantic import Field as Default
 
 from petavox import provenance
 from petavox.align import blend, warp
-from petavox.align.frames import Field, Lattice, extent
+from petavox.align.frames import Field, extent
 from petavox.blocks.content import content_digest
 from petavox.errors import BadInput
 from petavox.ffn.devices import device_of
 from petavox.progress import Progress
 from petavox.settings import BoxSetting, Settings, ZyxSetting
 from petavox.space import Block, Box, Grid
-from petavox.stages.align import read_fields
 from petavox.stages.pieces import Pieces, key_of
+from petavox.stages.render_sections import Pulls, at_once, near, shown_at
 from petavox.stages.room import require_apart
+from petavox.stages.section_fields import SectionFields
 from petavox.stages.section_folder import image_path, volume_of
-from petavox.stages.threads import one_torch_thread
+from petavox.stages.threads import in_turn, one_torch_thread
 from petavox.volume import opening, pyramid
 from petavox.volume.volume import Volume
 
 log = logging.getLogger("petavox")
 
-CODE = tuple(f"petavox.{m}" for m in ("stages.render", "align.warp", "align.blend", "align.frames"))
+CODE = tuple(
+    f"petavox.{m}"
+    for m in (
+        "stages.render", "stages.render_sections", "align.warp", "align.blend", "align.frames",
+        "align.field_file",
+    )
+)  # fmt: skip
 """What decides the pixels."""
 
 
@@ -90,67 +96,56 @@ def run(
         raise BadInput(
             f"the render mask {render_mask} has box {mask.box}, the sections {source.box}."
         )
-    fields = {
-        k: f
-        for k, f in read_fields(aligned, pixel).items()
-        if source.box.start[0] <= k < source.box.stop[0]
-    }
-    if not fields:
-        raise BadInput(f"{aligned} holds no field for the sections of {sections}.")
-    shape = (source.shape[1], source.shape[2])
-    reach = {k: extent(f, shape) for k, f in fields.items()}
-    low = np.floor(np.min([r[0] for r in reach.values()], axis=0)).astype(int)
-    high = np.ceil(np.max([r[1] for r in reach.values()], axis=0)).astype(int) + 1
-    box = settings.box or Box(
-        (source.box.start[0], int(low[0]), int(low[1])),
-        (source.box.stop[0], int(high[0]), int(high[1])),
-    )
-    made_of = [content_digest(image_path(sections)), content_digest(aligned)]
-    if render_mask is not None:
-        made_of.append(content_digest(render_mask))
-    pieces = Pieces(out, key_of(settings, made_of, CODE, apart=("threads", "device", "pyramid")))
-    if pieces.going_on:
-        target = opening.open(out, writable=True, incomplete=True)
-        log.info("render goes on: %d shards are there.", len(pieces.known))
-    else:
-        target = opening.create(
-            out,
-            box=box,
-            voxel_size=source.voxel_size,
-            dtype=source.dtype,
-            kind="image",
-            chunk=settings.chunk,
-            shard=settings.shard,
-            overwrite=overwrite,
+    with SectionFields(aligned, pixel) as stored:
+        known = [k for k in stored if source.box.start[0] <= k < source.box.stop[0]]
+        if not known:
+            raise BadInput(f"{aligned} holds no field for the sections of {sections}.")
+        # reads every field once: what is none is refused before any work
+        reach = {k: extent(stored[k], (source.shape[1], source.shape[2])) for k in known}
+        low = np.floor(np.min([r[0] for r in reach.values()], axis=0)).astype(int)
+        high = np.ceil(np.max([r[1] for r in reach.values()], axis=0)).astype(int) + 1
+        box = settings.box or Box(
+            (source.box.start[0], int(low[0]), int(low[1])),
+            (source.box.stop[0], int(high[0]), int(high[1])),
         )
-        pieces.begin()
-    shown = {k: _shown(k, sorted(fields), settings) for k in range(box.start[0], box.stop[0])}
-    near = {k: _near(k, sorted(fields), settings.fill_gaps) for k in shown}
-    grid = Grid(box, block=target.write_shape)
-    # two layers of shards at once, and what fills their gaps
-    pulls = Pulls(fields, reach, 2 * (target.write_shape[0] + 2 * settings.fill_gaps))
-    with (
-        one_torch_thread(),
-        ThreadPoolExecutor(settings.threads) as pool,
-        Progress("render", total=box.size, unit="voxel") as progress,
-    ):
-
-        def shard(block: Block) -> int:
-            if str(block.number) not in pieces:
-                _block(block, source, target, mask, pulls, shown, near, settings.device)
-                pieces.add(str(block.number))
-            return block.write.size
-
-        for n in pool.map(shard, grid):
-            progress.advance(n)
+        made_of = [content_digest(image_path(sections)), content_digest(aligned)]
+        if render_mask is not None:
+            made_of.append(content_digest(render_mask))
+        key = key_of(settings, made_of, CODE, apart=("threads", "device", "pyramid"))
+        pieces = Pieces(out, key)
+        if pieces.going_on:
+            target = opening.open(out, writable=True, incomplete=True)
+            log.info("render goes on: %d shards are there.", len(pieces.known))
+        else:
+            target = opening.create(
+                out,
+                box=box,
+                voxel_size=source.voxel_size,
+                dtype=source.dtype,
+                kind="image",
+                chunk=settings.chunk,
+                shard=settings.shard,
+                overwrite=overwrite,
+            )
+            pieces.begin()
+        shown = {
+            k: shown_at(k, known, fill=settings.fill_missing)
+            for k in range(box.start[0], box.stop[0])
+        }
+        grid = Grid(box, block=target.write_shape)
+        layers = at_once(len(grid), grid.shape[1] * grid.shape[2], settings.threads)
+        # what the threads work on, and what fills its gaps
+        deep = target.write_shape[0] + 2 * settings.fill_gaps
+        pulls = Pulls(stored, reach, max(2, layers) * deep)
+        show = Show(source, target, mask, pulls, shown, known, settings.fill_gaps, settings.device)
+        _render(show, grid, pieces, settings.threads)
     rendered = time.monotonic() - started
     levels = pyramid.build(out, quiet=True)["levels"] if settings.pyramid else 1
-    filled = {str(k): j for k, j in shown.items() if j is not None and j != k}
     figures = {
         "box": str(box),
-        "sections": len(fields),
+        "sections": len(known),
         "blank": [k for k, j in shown.items() if j is None],
-        "filled_from": filled,
+        "filled_from": {str(k): j for k, j in shown.items() if j is not None and j != k},
         "levels": levels,
         "seconds": {
             "render": round(rendered, 2),
@@ -172,75 +167,65 @@ def run(
     return figures
 
 
-class Pulls:
-    """Inverse fields, volume -> section, made when asked for; the newest `most` are kept, for
-    those of all sections of a long stack would take gigabytes. Threads may ask at once.
+@dataclass(frozen=True)
+class Show:
+    """What is shown where.
 
-    reach: the corners (low, high) of each section's place in the volume, pixels.
+    shown: z of the target -> section, or None.  known: sections with a field, ascending.
+    gaps: how far away a section may be that fills a gap.
     """
 
-    def __init__(
-        self, fields: Mapping[int, Field], reach: Mapping[int, tuple[Any, Any]], most: int
-    ) -> None:
-        self.fields, self.reach, self.most = fields, reach, most
-        self._kept: OrderedDict[int, Field] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __call__(self, k: int) -> Field:
-        """The inverse field of section k."""
-        with self._lock:
-            if k not in self._kept:
-                f = self.fields[k]
-                spacing = f.lattice.spacing if f.lattice is not None else 512.0
-                self._kept[k] = f.inverse(Lattice.covering(*self.reach[k], spacing))
-                while len(self._kept) > self.most:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(k)
-            return self._kept[k]
+    source: Volume
+    target: Volume
+    mask: Volume | None
+    pulls: Pulls
+    shown: Mapping[int, int | None]
+    known: Sequence[int]
+    gaps: int
+    device: str
 
 
-def _shown(k: int, known: list[int], settings: RenderSettings) -> int | None:
-    """The section to show at z = k: itself, the nearest if it is missing and that is wanted."""
-    if k in known:
-        return k
-    if not settings.fill_missing:
-        return None
-    return min(known, key=lambda j: (abs(j - k), j))
+def _render(show: Show, grid: Grid, pieces: Pieces, threads: int) -> None:
+    """Render the shards that are left, in order of z."""
+    with (
+        one_torch_thread(),
+        ThreadPoolExecutor(threads) as pool,
+        Progress("render", total=grid.total.size, unit="voxel") as progress,
+    ):
+
+        def shard(block: Block) -> int:
+            if str(block.number) not in pieces:
+                _block(block, show)
+                pieces.add(str(block.number))
+            return block.write.size
+
+        for n in in_turn(pool, shard, grid, 4 * threads):
+            progress.advance(n)
 
 
-def _near(k: int, known: list[int], most: int) -> list[int]:
-    """The known sections at most `most` away from k, nearest first, the lower one before."""
-    return sorted((j for j in known if 0 < abs(j - k) <= most), key=lambda j: (abs(j - k), j))
-
-
-def _block(
-    block: Block,
-    source: Volume,
-    target: Volume,
-    mask: Volume | None,
-    pulls: Pulls,
-    shown: dict[int, int | None],
-    near: dict[int, list[int]],
-    device: str,
-) -> None:
+def _block(block: Block, show: Show) -> None:
     """Render one shard."""
-    box = block.write
+    box, source = block.write, show.source
     values = np.zeros(box.shape, source.dtype)
     y = np.arange(box.start[1], box.stop[1], dtype=float)
     x = np.arange(box.start[2], box.stop[2], dtype=float)
+
+    def seen(k: int) -> np.ndarray:
+        return resampled(source, show.mask, k, show.pulls(k), y, x, show.device)
+
     for z in range(box.start[0], box.stop[0]):
-        k = shown[z]
+        k = show.shown[z]
         if k is None:
             continue
         plane = values[z - box.start[0]]
-        plane[:] = resampled(source, mask, k, pulls(k), y, x, device)
-        for j in near[z]:
+        plane[:] = seen(k)
+        for j in near(z, show.known, show.gaps):
             gap = plane == 0
             if not gap.any():
                 break
             if j != k:
-                plane[gap] = resampled(source, mask, j, pulls(j), y, x, device)[gap]
-    target.write(box, values)
+                plane[gap] = seen(j)[gap]
+    show.target.write(box, values)
 
 
 def resampled(

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from petavox.align import absent, blend, frames, mosaic, tiles
-from petavox.align.frames import extent
+from petavox.align import absent, blend, field_file, mosaic, tiles
+from petavox.align.frames import Field, extent
 from petavox.align.seams import Seam
 from petavox.errors import BadInput, WorkFailed
 from petavox.progress import Progress
@@ -65,14 +65,15 @@ class Work:
         self.seams: dict[int, list[Seam]] = {}
         self.mosaics: dict[int, mosaic.Mosaic] = {}
         self.dtype: np.dtype[Any] | None = None
-        self.lens: frames.Field | None = None
+        self.lens: Field | None = None
         for n, t in enumerate(self.listed):
             self.members.setdefault(t.section, []).append(n)
+        self.of_section = dict(self.members)  # members will lose those that cannot be read
 
     def section_key(self, k: int) -> str:
         """Digest of what decides the measurement of a section: its tiles, settings, code."""
         s = self.settings
-        listed = [t for t in self.listed if t.section == k]
+        listed = [self.listed[n] for n in self.of_section[k]]
         files = [(str(t.file), *_signature(t.file), t.y_nm, t.x_nm, t.shape) for t in listed]
         return key_of(s.match, [files, self.pixel], CODE)
 
@@ -90,19 +91,15 @@ class Work:
                 self.failures += found.failures
                 good = self.members[k] = [numbers[i] for i in found.good]
                 self.places[k], self.seams[k] = found.places, found.seams
-                stage, shapes = self._stage(good), self._shapes(good)
+                stage, shapes = self._stage(good, self.pixel), self._shapes(good)
                 for s in found.seams:
-                    if s.trust < self.settings.match.least_trust and shares_an_edge(
-                        stage, shapes, s.a, s.b
-                    ):
+                    weak = s.trust < self.settings.match.least_trust
+                    if weak and shares_an_edge(stage, shapes, s.a, s.b):
                         log.warning(
                             "section %d: tiles %s and %s do NOT match (trust %.2f); the stage "
                             "position is used.",
-                            k,
-                            self.names[good[s.a]],
-                            self.names[good[s.b]],
-                            s.trust,
-                        )
+                            k, self.names[good[s.a]], self.names[good[s.b]], s.trust,
+                        )  # fmt: skip
                 progress.advance(len(numbers))
         if self.dtype is None:
             raise WorkFailed("no tile could be read: there is nothing to stitch.")
@@ -124,7 +121,7 @@ class Work:
         listed = [numbers[i] for i in good]
         places, seams, _ = mosaic.measure(
             lambda i: self.load(listed[i]),
-            self._stage(listed),
+            self._stage(listed, self.pixel),
             self._shapes(listed),
             self.settings.match,
             self.settings.device,
@@ -139,23 +136,21 @@ class Work:
         except BadInput as e:
             return str(e)
 
-    def _stage(self, numbers: Sequence[int]) -> np.ndarray:
+    def _stage(self, numbers: Sequence[int], unit_nm: float) -> np.ndarray:
         at = [[self.listed[n].y_nm, self.listed[n].x_nm] for n in numbers]
-        return np.array(at, float).reshape(-1, 2) / self.pixel
+        return np.array(at, float).reshape(-1, 2) / unit_nm
 
     def _shapes(self, numbers: Sequence[int]) -> np.ndarray:
         return np.array([self.listed[n].shape for n in numbers], int).reshape(-1, 2)
 
     def lost(self) -> list[dict[str, Any]]:
         """Sections, and tiles that the sections around have, for which the table has no line."""
-        listed = sorted({t.section for t in self.listed})
+        listed = sorted(self.of_section)
         out = [
             {"section": k, "file": "", "cause": "the table lists no tile of this section"}
             for k in absent.lost_sections(listed)
         ]
-        stage = {
-            k: np.array([[t.y_nm, t.x_nm] for t in self.listed if t.section == k]) for k in listed
-        }
+        stage = {k: self._stage(self.of_section[k], 1.0) for k in listed}
         size = np.median([t.shape for t in self.listed], axis=0) * self.pixel
         for k, places in absent.lost_tiles(stage, (float(size[0]), float(size[1]))).items():
             for y, x in places:
@@ -259,11 +254,13 @@ class Work:
                 named = {
                     self.names[numbers[i]]: f.scaled(self.pixel) for i, f in made.fields.items()
                 }
-                frames.save(place / "transforms" / f"section_{k:05d}.npz", named)
+                field_file.save(place / "transforms" / f"section_{k:05d}.npz", named)
                 pieces.add(str(k), made_of)
                 progress.advance(len(numbers))
         if self.lens is not None:
-            frames.save(place / "transforms" / "lens.npz", {"lens": self.lens.scaled(self.pixel)})
+            field_file.save(
+                place / "transforms" / "lens.npz", {"lens": self.lens.scaled(self.pixel)}
+            )
         if s.pyramid:
             pyramid.build(place / NAME, quiet=True)
         opening.finish(volume, {"stage": "stitch", "part_of": str(place)})

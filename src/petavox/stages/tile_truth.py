@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from petavox import provenance, volume
-from petavox.align import frames
+from petavox.align import field_file
 from petavox.align.frames import Field, Lattice, extent
 from petavox.errors import BadInput
 from petavox.phantom import Synapse, TilesTruth, Tissue, tissue
@@ -29,7 +29,7 @@ from petavox.phantom.looks import LOOKS
 from petavox.progress import Progress
 from petavox.settings import Settings
 from petavox.space import Box
-from petavox.stages.align import read_fields
+from petavox.stages.section_fields import read_fields
 from petavox.volume import opening, state
 
 
@@ -109,7 +109,7 @@ class Followed:
         self.aligned = read_fields(fields, pixel)
         self.tiles: dict[int, dict[int, Field]] = {}
         for file in sorted((sections / "transforms").glob("section_*.npz")):
-            named = frames.load(file)
+            named = field_file.load(file)
             self.tiles[int(file.stem.removeprefix("section_"))] = {
                 _number(name, file): f.scaled(1 / pixel) for name, f in named.items()
             }
