@@ -326,6 +326,38 @@ def test_a_run_is_not_taken_up_with_another_voxel_size(here, monkeypatch):
         flooded((8, 8, 8))
 
 
+def test_a_run_is_not_taken_up_that_does_not_say_what_it_was_begun_with(here, monkeypatch):
+    """One of an earlier version, which took no notice of a mask, say."""
+    interrupted(here, monkeypatch)
+    file = here / "out.zarr.unfinished" / "request.json"
+    said = json.loads(file.read_text())
+    del said["mask"]
+    file.write_text(json.dumps(said))
+    with pytest.raises(PetavoxError, match="unfinished run with another mask"):
+        run(here)
+    file.write_text("{")
+    with pytest.raises(PetavoxError, match=r"holds a damaged request.json \(.*; delete out.zarr"):
+        run(here)
+    file.unlink()
+    with pytest.raises(PetavoxError, match=r"holds a checkpoint without request.json; delete it"):
+        run(here)
+    segment(
+        here / "image.zarr", here / "out.zarr", here / "m.safetensors", settings_of(), quiet=True,
+        overwrite=True,
+    )  # fmt: skip
+
+
+def test_a_run_is_not_taken_up_by_other_code(here, monkeypatch):
+    from petavox.stages import stamps
+
+    interrupted(here, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(stamps, "source_digest", lambda m: f"another {m}")
+        with pytest.raises(PetavoxError, match="unfinished run with another code"):
+            run(here)
+    run(here)
+
+
 @pytest.mark.parametrize("every", [0, 60])
 def test_killed_while_the_labels_are_written_the_same_command_ends_the_run(here, every):
     run(here, "whole.zarr")

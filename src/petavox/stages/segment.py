@@ -20,7 +20,6 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from petavox.errors import AlreadyExists
 from petavox.ffn.canvas import Canvas
 from petavox.ffn.devices import device_of, fastest_precision, step_seconds
 from petavox.ffn.flood import SeedSettings, flood, normalised
@@ -40,12 +39,20 @@ from petavox.stages.flood_inputs import (
 )
 from petavox.stages.flood_watch import Timed, Watcher
 from petavox.stages.restrictions import restrictions
+from petavox.stages.room import require_apart, require_room
+from petavox.stages.stamps import sources
 from petavox.stages.unfinished import load_state, workplace
 from petavox.volume import Kind, Volume, state
 from petavox.volume import open as open_volume
 from petavox.volume.opening import create, finish
 
 log = logging.getLogger("petavox")
+
+CODE = tuple(
+    f"petavox.ffn.{m}"
+    for m in ("canvas", "checkpoint", "flip", "flood", "int8", "moves", "predictor", "seeds")
+)
+"""What decides the objects: a flood goes on only with the code that it was begun with."""
 
 
 class SegmentSettings(Settings):
@@ -93,8 +100,10 @@ def segment(
     settings, out = settings or SegmentSettings(), Path(out)
     work = out.with_name(out.name + ".unfinished")
     half = _left_half_written(out, work)
-    if out.exists() and not overwrite and not half:
-        raise AlreadyExists(f"{out} is there already; choose another name, or pass --overwrite.")
+    require_room(out, overwrite=overwrite, going_on=half)
+    shift = settings.shift or ()
+    read = (image, model, settings.mask, settings.seed_mask, settings.points, settings.earlier)
+    require_apart(out, (*read, *shift))
     loaded = load_model(model)
     loaded.spec.stepping(settings.flood.deltas)
     device = device_of(settings.device)
@@ -118,6 +127,7 @@ def segment(
         "model": loaded.digest,
         "image": digest(raw.tobytes()),
         "voxel_size": list(volume.voxel_size),
+        "code": sources(*CODE),
         **contents(ids, earlier, points, restrictor),
     }
     with workplace(work, request, overwrite=overwrite) as kept:

@@ -64,15 +64,10 @@ def workplace(work: Path, request: dict[str, Any], *, overwrite: bool) -> Iterat
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise BadInput(f"another process is writing {work}; wait for it, or stop it.") from None
-        file = work / "request.json"
-        kept = json.loads(file.read_text()) if file.exists() else {}
-        changed = [k for k in request if k in kept and kept[k] != request[k]]
-        if changed and not overwrite:
-            raise BadInput(
-                f"{work} holds an unfinished run with another {' and '.join(changed)}; give the "
-                "same ones to go on, or pass --overwrite to start anew."
-            )
-        if changed:
+        kept, why = _kept(work, request)
+        if why and not overwrite:
+            raise BadInput(f"{work} {why}, or pass --overwrite to start anew.")
+        if why:
             (work / "checkpoint.npz").unlink(missing_ok=True)
             kept = {}
         try:
@@ -80,3 +75,23 @@ def workplace(work: Path, request: dict[str, Any], *, overwrite: bool) -> Iterat
         finally:
             if not (work / "checkpoint.npz").exists():
                 shutil.rmtree(work)  # nothing in it to go on from
+
+
+def _kept(work: Path, request: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """What an earlier run wrote of its request; and why it cannot be gone on with, or nothing."""
+    file = work / "request.json"
+    if not file.exists():
+        # a checkpoint of nobody knows what
+        stray = (work / "checkpoint.npz").exists()
+        return {}, f"holds a checkpoint without {file.name}; delete it" if stray else ""
+    try:
+        kept = dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError) as e:
+        return {}, f"holds a damaged {file.name} ({e}); delete {work.name}"
+    # one that is not there was not asked for by the version that wrote it: it went another way
+    changed = [k for k in request if k not in kept or kept[k] != request[k]]
+    if not changed:
+        return kept, ""
+    return kept, (
+        f"holds an unfinished run with another {' and '.join(changed)}; give the same ones to go on"
+    )
