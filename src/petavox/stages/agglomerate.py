@@ -41,6 +41,7 @@ from petavox.segment.unionfind import PartitionedUnion
 from petavox.settings import NmSetting, Settings
 from petavox.stages import tables
 from petavox.stages.candidates import Candidates, CandidateSettings, group_pairs, objects
+from petavox.stages.chain import require_chain
 from petavox.stages.pair_scores import ResegmentBlockSettings, ScorePairs
 from petavox.stages.relabel import Relabel, RelabelSettings, write_lookup
 from petavox.stages.stage import run_stage
@@ -145,6 +146,14 @@ def agglomerate(
     how: dict[str, Any] = {
         "ledger": ledger, "engine": engine, "limits": limits, "overwrite": overwrite, **options,
     }  # fmt: skip
+    require_chain(
+        {Relabel.name: out},
+        {Candidates.name: beside(out, "candidates"), ScorePairs.name: beside(out, "scores")},
+        [labels, image, model],
+        ledger=ledger,
+        overwrite=overwrite,
+        driver=[beside(out, what) for what in ("pairs", "graph", "lookup")],
+    )
     score = score_pairs(labels, image, out, model=model, settings=settings, how=how)
     edges = scored_edges(score)
     rule = settings.rule if calibrate is None else calibrate(edges)

@@ -33,6 +33,7 @@ from petavox.space import Block, Box, Grid, VoxelSize, zyx
 from petavox.stages import tables
 from petavox.stages.block_floods import segmented
 from petavox.stages.block_labels import BlockLabels
+from petavox.stages.chain import require_chain
 from petavox.stages.stage import Stage, run_stage
 
 log = logging.getLogger("petavox")
@@ -257,6 +258,13 @@ def segment_blocks(
         settings or BlockwiseSettings(),
         reads=reads,
         writes={"objects": objects, "origins": objects.with_name(objects.name + ".origins")},
+    )
+    require_chain(
+        {stage.name: objects},
+        {stage.name: stage.writes["origins"]},
+        reads.values(),
+        ledger=ledger,
+        overwrite=overwrite,
     )
     done = run_stage(
         stage, ledger=ledger, engine=engine, limits=limits, overwrite=overwrite, **options

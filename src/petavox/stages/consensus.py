@@ -34,6 +34,7 @@ from petavox.segment.parts import NO_PARTS, Parts, added
 from petavox.stages import tables
 from petavox.stages.block_labels import is_block_labels
 from petavox.stages.candidates import OVERLAPS
+from petavox.stages.chain import require_chain
 from petavox.stages.consensus_stages import (
     CODE,
     IDS,
@@ -77,6 +78,7 @@ def consensus_of(
     blockwise = [is_block_labels(p) for p in passes]
     if all(blockwise):
         stage = ConsensusOfBlocks(settings, reads=reads, writes={"labels": out})
+        require_chain({stage.name: out}, {}, passes, ledger=ledger, overwrite=overwrite)
         run_stage(stage, **how)
         return {k: int(v) for k, v in ledger.counters(stage.name).items()}
     if any(blockwise):
@@ -91,8 +93,16 @@ def consensus_of(
         reads=reads,
         writes={"parts": out.with_name(out.name + ".parts")},
     )
-    run_stage(count, **how)
     place = out.with_name(out.name + ".ids")
+    require_chain(
+        {WriteConsensus.name: out},
+        {count.name: count.writes["parts"]},
+        passes,
+        ledger=ledger,
+        overwrite=overwrite,
+        driver=[place],
+    )
+    run_stage(count, **how)
     proof = _decide(count, settings, place)
     write = WriteConsensus(
         settings.model_copy(update={"ids_key": str(made_by(place))}),

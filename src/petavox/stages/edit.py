@@ -41,6 +41,7 @@ from petavox.space import Box, zyx
 from petavox.stages import tables
 from petavox.stages.agglomerate import beside
 from petavox.stages.agglomerated import Agglomerated, usable
+from petavox.stages.chain import require_chain
 from petavox.stages.relabel import Relabel, RelabelSettings, write_lookup
 from petavox.stages.stage import run_stage
 from petavox.volume import state
@@ -221,9 +222,17 @@ def apply(
 ) -> dict[str, Any]:
     """Write the volume `new` as the graph of `out` is after all edits."""
     known = Agglomerated.open(out)
+    lookup = beside(new, "lookup")
+    require_chain(
+        {Relabel.name: new},
+        {},
+        [out, known.reads["labels"]],
+        ledger=ledger,
+        overwrite=overwrite,
+        driver=[lookup],
+    )
     edges, by_hand = known.edited()
     ok = edges["decision"] == ACCEPTED
-    lookup = beside(new, "lookup")
     changes = sorted((*pair, d) for pair, (d, _) in known.changes().items())
     key = digest(made_by(beside(out, "graph")), changes)
     said = (state.read(lookup) if lookup.exists() else None) or {}

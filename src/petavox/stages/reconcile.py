@@ -43,6 +43,7 @@ from petavox.settings import Settings, ZyxSetting
 from petavox.space import Block, Box, Grid, zyx
 from petavox.stages import tables
 from petavox.stages.block_labels import BlockLabels, is_block_labels
+from petavox.stages.chain import require_chain
 from petavox.stages.reconcile_proof import proof_of
 from petavox.stages.relabel import (
     Relabel,
@@ -221,6 +222,14 @@ def reconcile(
     how: dict[str, Any] = {
         "ledger": ledger, "engine": engine, "limits": limits, "overwrite": overwrite, **options,
     }  # fmt: skip
+    require_chain(
+        {Relabel.name: out},
+        {Votes.name: links},
+        [objects],
+        ledger=ledger,
+        overwrite=overwrite,
+        driver=[lookup],
+    )
     run_stage(votes, **how)
     proof = merge(votes, lookup, ledger)
     relabel = Relabel(

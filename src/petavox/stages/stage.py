@@ -19,7 +19,7 @@ from __future__ import annotations
 import abc
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -135,7 +135,7 @@ def run_stage(
             log.info("%s: kept, all %d blocks (%s)", stage.name, len(task.grid), known.why)
         return Outcome(stage.name, len(task.grid), kept=len(task.grid), why=known.why)
     if not ours:
-        _require_room(stage, ledger, overwrite)
+        require_made_here(stage.name, stage.writes.values(), ledger, overwrite)
         check(task, engine, options.get("only"))
         # before the new outputs: a run that ends in between must not leave blocks as done that
         # were done in outputs which are gone
@@ -173,19 +173,24 @@ def _forget(stage: Stage, ledger: Ledger) -> None:
     ledger.save()
 
 
-def _require_room(stage: Stage, ledger: Ledger, overwrite: bool) -> None:
-    """An output may be replaced if told so, or if this ledger's task made it or began to."""
+def require_made_here(
+    name: str, writes: Iterable[str | Path], ledger: Ledger, overwrite: bool
+) -> None:
+    """An output may be replaced if told so, or if this ledger's task made it or began to.
+
+    name: of the stage.  writes: its outputs.
+    """
     if overwrite:
         return
-    parts = ledger.parts(stage.name)
+    parts = ledger.parts(name)
     last = None if parts is None else provenance.digest(parts)
-    for path in map(Path, stage.writes.values()):
+    for path in map(Path, writes):
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             continue
         said = state.read(path) or {}
         mine = last is not None and (made_by(path) == last or said.get("state") == "writing")
         if not mine:
             raise AlreadyExists(
-                f"{path} is there already, and not from this project's {stage.name}; choose "
+                f"{path} is there already, and not from this project's {name}; choose "
                 "another name, or pass --overwrite."
             )

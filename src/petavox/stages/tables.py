@@ -27,8 +27,22 @@ FAN = 1000
 def create(folder: str | Path) -> None:
     """An empty table, marked as being written; replaces a table that is there.
 
-    Raises AlreadyExists for a file, and for a folder that is neither a table nor empty: the names
-    beside an output (OUT.graph, OUT.lookup) may be someone else's.
+    Raises AlreadyExists as `require_room`.
+    """
+    path = Path(folder)
+    require_room(path)
+    path.mkdir(parents=True, exist_ok=True)
+    # the mark first: a table whose emptying is cut short must still be known as ours
+    state.begin(path)
+    for inside in path.iterdir():
+        if inside.name != state.NAME:
+            _remove(inside)
+
+
+def require_room(folder: str | Path) -> None:
+    """Raise AlreadyExists for a file, and for a folder that is neither a table nor empty.
+
+    The names beside an output (OUT.graph, OUT.lookup) may be someone else's.
     """
     path = Path(folder)
     if path.exists() and not _ours(path):
@@ -36,12 +50,6 @@ def create(folder: str | Path) -> None:
             f"{path} is there already and was not made by petavox; it is not removed, even with "
             "--overwrite. Move it away, or choose another name for the output."
         )
-    path.mkdir(parents=True, exist_ok=True)
-    # the mark first: a table whose emptying is cut short must still be known as ours
-    state.begin(path)
-    for inside in path.iterdir():
-        if inside.name != state.NAME:
-            _remove(inside)
 
 
 def _ours(path: Path) -> bool:
