@@ -25,8 +25,8 @@ import petavox as pv
 from benchmarks.common import data_folder, emit
 from petavox.space import Box, Grid, VoxelSize
 from petavox.volume import places, pyramid
+from petavox.volume.export import export_volume
 from petavox.volume.opening import create, finish
-from petavox.volume.transfer import export_volume
 
 SIDE = 256
 REPEATS = 3

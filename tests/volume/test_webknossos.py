@@ -16,8 +16,8 @@ import petavox as pv
 from petavox.cli.app import app
 from petavox.errors import AlreadyExists, BadInput
 from petavox.space import Box
+from petavox.volume.export import export_volume
 from petavox.volume.opening import create, finish
-from petavox.volume.transfer import export_volume
 
 DATASET = {"id", "scale", "dataLayers", "version"}
 LAYER = {"name", "category", "boundingBox", "elementClass", "dataFormat", "numChannels", "mags"}

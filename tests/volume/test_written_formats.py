@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 import petavox as pv
 from petavox.errors import AlreadyExists, BadInput, NotComplete
 from petavox.space import Box, Grid, VoxelSize
+from petavox.volume.export import export_volume
 from petavox.volume.opening import WRITERS, create, finish
-from petavox.volume.transfer import export_volume, import_volume, slabs
+from petavox.volume.transfer import import_volume, slabs
 
 TYPES = {
     "image": ("uint8", "uint16", "uint32", "uint64", "float32"),

@@ -54,9 +54,9 @@ def export(
     if chunk is not None:
         raise BadInput("--chunk belongs to --format pychunkedgraph.")
     from petavox.space import Box
-    from petavox.volume import open, transfer
+    from petavox.volume import export, open
 
-    return transfer.export_volume(
+    return export.export_volume(
         open(source, voxel_size=voxel_size, resolution=resolution),
         target,
         format=format,

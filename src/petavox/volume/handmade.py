@@ -23,8 +23,8 @@ from PIL import Image
 
 from petavox.errors import PetavoxError
 from petavox.space import Box, VoxelSize, Zyx
+from petavox.volume.export import export_volume
 from petavox.volume.opening import WRITERS, open
-from petavox.volume.transfer import export_volume
 
 SHAPE: Zyx = (3, 5, 7)
 START: Zyx = (2, -4, 11)

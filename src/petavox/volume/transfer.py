@@ -1,35 +1,28 @@
 """Copying volumes from format to format, slab by slab.
 
-What it is: `copy` between two volumes in bounded memory, and what `petavox import` and `petavox
-export` do with it. What it is not: any change of voxels; only a wider type of whole numbers can be
-asked for.
+What it is: `copy` between two volumes in bounded memory, and what `petavox import` does with it.
+What it is not: any change of voxels; only a wider type of whole numbers can be asked for; or
+formats of other programs (petavox.volume.export).
 """
 
 from __future__ import annotations
 
-import os
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from petavox.errors import AlreadyExists, BadInput
+from petavox.errors import BadInput
 from petavox.progress import Progress
 from petavox.provenance import record
 from petavox.space import Box, Grid, Zyx, zyx
-from petavox.volume import places, pyramid, state
-from petavox.volume.formats import hdf5, stacks
+from petavox.volume import places, pyramid
 from petavox.volume.formats.facts import DTYPES
 from petavox.volume.formats.ome_zarr import fitted
-from petavox.volume.opening import WRITERS, begin, create, finish
+from petavox.volume.opening import create, finish
 from petavox.volume.volume import Kind, Volume
-from petavox.volume.webknossos import export_layer
-
-EXPORTS = (*WRITERS, "hdf5", "tiff", "webknossos")
-"""Formats that `export_volume` writes."""
 
 
 def slabs(box: Box, shard: Zyx, chunk: Zyx, itemsize: int, memory_mb: int) -> Iterator[Box]:
@@ -103,10 +96,10 @@ def import_volume(
     does not say it right.  dtype: a wider type of whole numbers.  Returns figures.
     """
     started = time.monotonic()
-    box = _wanted(source, box)
+    box = wanted(source, box)
     kind = kind or source.kind
-    typ = _type(source, dtype)
-    _apart(source.path, path)
+    typ = wider(source, dtype)
+    require_apart(source.path, path)
     c, s = fitted(box.shape, chunk, shard)
     next(slabs(box, s, c, max(source.dtype.itemsize, typ.itemsize), memory_mb))  # fits in memory
     target = create(
@@ -147,128 +140,6 @@ def import_volume(
     return {"path": target.path, **facts(target), **counters, "seconds": round(seconds, 3)}
 
 
-def export_volume(
-    source: Volume,
-    path: str,
-    *,
-    format: str,
-    box: Box | None = None,
-    dtype: str | None = None,
-    memory_mb: int = 1024,
-    overwrite: bool = False,
-    quiet: bool = False,
-) -> dict[str, Any]:
-    """Copy a volume into a format for other programs; see EXPORTS. Returns figures.
-
-    hdf5: `file.h5` or `file.h5/name` (name: image or labels by default); what else is in the file
-    is kept.  tiff: a folder with one
-    file a section, 00000.tif on; a stack keeps neither voxel size nor offset, they go into the
-    provenance beside it.  webknossos: DATASET/LAYER, see petavox.volume.webknossos.
-    """
-    if format in WRITERS:
-        return import_volume(
-            source, path, format=format, box=box, dtype=dtype, memory_mb=memory_mb,
-            overwrite=overwrite, stage="export", quiet=quiet,
-        )  # fmt: skip
-    if format not in EXPORTS:
-        raise BadInput(f"format '{format}' is not one of {', '.join(EXPORTS)}.")
-    started = time.monotonic()
-    box, typ = _wanted(source, box), _type(source, dtype)
-    _apart(source.path, path)
-    if places.is_url(path):
-        raise BadInput(f"{path}: {format} is written to files only, not to URLs.")
-    write = {"hdf5": _export_hdf5, "tiff": _export_tiff, "webknossos": export_layer}[format]
-    written, counters = write(source, path, box, typ, memory_mb, overwrite, quiet)
-    seconds = round(time.monotonic() - started, 3)
-    out = {
-        "path": written,
-        "format": format,
-        "box": str(box),
-        "voxel_size_nm": list(source.voxel_size),
-        "kind": str(source.kind),
-        "dtype": typ.name,
-    }
-    if format == "tiff":
-        state.finish(
-            path,
-            record(
-                "export",
-                settings=out,
-                inputs={"source": source.path},
-                counters=counters,
-                seconds=seconds,
-            ),
-        )
-    return {**out, **counters, "seconds": seconds}
-
-
-def _export_hdf5(
-    source: Volume,
-    path: str,
-    box: Box,
-    dtype: np.dtype[Any],
-    memory_mb: int,
-    overwrite: bool,
-    quiet: bool,
-) -> tuple[str, dict[str, Any]]:
-    found = hdf5.split(Path(path))
-    if found is None:
-        raise BadInput(f"{path} does not name an HDF5 file; end it with .h5 or .h5/NAME.")
-    file, name = found
-    name = name or str(source.kind)
-    beside = file if file.exists() else None
-    if beside is not None:
-        if not overwrite:
-            raise AlreadyExists(
-                f"{file} is there already; choose another name, or pass --overwrite: only {name} "
-                "is replaced, what else is in the file is kept."
-            )
-        hdf5.require_place(file, name)
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise BadInput(f"cannot write to {file}: {e.strerror}.") from None
-    try:
-        with hdf5.created(
-            part, name, box=box, voxel_size=source.voxel_size, dtype=dtype, kind=source.kind,
-            beside=beside,
-        ) as target:  # fmt: skip
-            counters = copy(source, target, memory_mb=memory_mb, title="export", quiet=quiet)
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
-    return str(file / name), counters
-
-
-def _export_tiff(
-    source: Volume,
-    path: str,
-    box: Box,
-    dtype: np.dtype[Any],
-    memory_mb: int,
-    overwrite: bool,
-    quiet: bool,
-) -> tuple[str, dict[str, Any]]:
-    if dtype.name not in ("uint8", "uint16", "uint32", "float32"):
-        raise BadInput(
-            f"{source.path} is {dtype.name}; TIFF sections hold at most 32 bits. Export hdf5."
-        )
-    begin(places.named(path), overwrite=overwrite)
-    digits = max(5, len(str(box.shape[0] - 1)))
-    with Progress("export", total=box.size, unit="voxel", quiet=quiet) as progress:
-        for slab in slabs(box, (64, *box.shape[1:]), (1, 1, 1), dtype.itemsize, memory_mb):
-            if slab.shape[1:] != box.shape[1:]:
-                raise BadInput(
-                    f"one section of {box.shape[1:]} does not fit in {memory_mb} MB twice; "
-                    "raise the memory."
-                )
-            for z, plane in enumerate(source.read(slab).astype(dtype, copy=False), slab.start[0]):
-                stacks.write(Path(path) / f"{z - box.start[0]:0{digits}d}.tif", plane)
-            progress.advance(slab.size)
-    return path, {"voxels": box.size, "bytes": box.size * dtype.itemsize}
-
-
 def facts(volume: Volume) -> dict[str, Any]:
     """What there is to say of a volume, for people and JSON."""
     return {
@@ -283,7 +154,8 @@ def facts(volume: Volume) -> dict[str, Any]:
     }
 
 
-def _wanted(source: Volume, box: Box | None) -> Box:
+def wanted(source: Volume, box: Box | None) -> Box:
+    """The box to copy. Raises BadInput if it is empty, or leaves the source."""
     box = source.box if box is None else box
     if box.is_empty:
         raise BadInput(f"box {box} holds no voxel.")
@@ -292,7 +164,8 @@ def _wanted(source: Volume, box: Box | None) -> Box:
     return box
 
 
-def _type(source: Volume, dtype: str | None) -> np.dtype[Any]:
+def wider(source: Volume, dtype: str | None) -> np.dtype[Any]:
+    """The type to store. Raises BadInput for one that does not hold all of the source's values."""
     if dtype is None:
         return source.dtype
     if dtype not in DTYPES:
@@ -306,7 +179,7 @@ def _type(source: Volume, dtype: str | None) -> np.dtype[Any]:
     return wanted
 
 
-def _apart(source: str, target: str) -> None:
+def require_apart(source: str, target: str) -> None:
     """Raise BadInput if writing the target could destroy the source."""
     if places.is_url(source) or places.is_url(target):
         same = source.rstrip("/") == target.rstrip("/")
