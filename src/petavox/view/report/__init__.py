@@ -21,7 +21,7 @@ import petavox
 from petavox.errors import PetavoxError
 from petavox.project import Project
 from petavox.provenance import write_atomically
-from petavox.view.report import effort, images, objects, running, sites
+from petavox.view.report import effort, images, objects, quality, running, sites
 from petavox.view.report.parts import Chapter, page, strip, tiles
 from petavox.view.report.reading import Results
 
@@ -31,7 +31,7 @@ CHAPTERS: tuple[Callable[[Results], Chapter | None], ...] = (
     images.tiles,
     images.stitched,
     images.aligned,
-    images.quality,
+    quality.quality,
     objects.training,
     objects.segmentation,
     objects.neurons,

@@ -1,4 +1,4 @@
-"""Chapters on images: raw tiles, stitched sections, the aligned volume, quality and masks.
+"""Chapters on images: raw tiles, stitched sections, the aligned volume.
 
 What it is: a function a chapter, from results to HTML. What it is not: the reading, or the looks.
 """
@@ -30,8 +30,6 @@ from petavox.volume import Volume
 
 WIDE, HALF = 760, 520
 """Pixels of pictures."""
-DAMAGE = ("sound", "fold", "crack", "dust", "blank", "saturated", "empty")
-"""Of qc's damage.zarr (docs/quality.md)."""
 
 
 def tiles(found: Results) -> Chapter | None:
@@ -175,85 +173,6 @@ def about(found: Results, volume: Volume) -> list[Fact]:
 
 def _by(values: Iterable[float]) -> str:
     return " × ".join(f"{v:,.6g}" for v in values)
-
-
-def quality(found: Results) -> Chapter | None:
-    """The table of sections, and the masks."""
-    path = found.path("qc")
-    masks = found.path("mask")
-    if path is None and masks is None:
-        return None
-    out = Chapter("quality", "Quality and masks")
-    if path is not None:
-        out.state = found.state("qc").state
-        file = Path(path) / "sections.csv"
-        table_ = found.columns(file)
-        rel = found.rel(file)
-        out.add(facts(found.figures("qc").facts()))
-        if table_:
-            z = table_["z"]
-            few = len(z) < 40
-            lines = [
-                ("focus", "focus", "sharpness"),
-                ("mean", "mean grey value", "exposure"),
-                ("correlation_next", "correlation with the next section", "alignment and damage"),
-                ("shift_median_px", "shift against the section before (px)", "what is left"),
-            ]
-            out.add(
-                beside(
-                    *(
-                        plot(
-                            svg.lines({name: (z, table_[name])}, x="section", y=label, points=few),
-                            f"{label[0].upper()}{label[1:]}: {what}.",
-                            Source(rel, name),
-                        )
-                        for name, label, what in lines
-                        if name in table_ and table_[name].dtype.kind == "f"
-                    )
-                )
-            )
-        out.add(_masks(found, Path(path)))
-    given = found.volume(masks)
-    image = found.thing("image")
-    if given is not None and image is not None:
-        out.add(_masked(found, image, given, "The mask that was given", None))
-    return out
-
-
-def _masks(found: Results, qc: Path) -> str:
-    """The section with most damage, coloured by kind."""
-    image, damage = found.thing("image"), found.volume(qc / "damage.zarr")
-    findings = found.columns(qc / "findings.parquet")
-    if image is None or damage is None:
-        return ""
-    if not findings or not len(findings["z"]):
-        return paragraph(
-            f"No damage was found ({found.rel(qc / 'findings.parquet')} is empty).", "note"
-        )
-    z = int(findings["z"][np.argmax(findings["area_um2"])])
-    counts = {k: int((findings["kind"] == k).sum()) for k in sorted(set(findings["kind"]))}
-    said = ", ".join(f"{n} {k}" for k, n in counts.items())
-    return table(
-        ("damage", "places", "µm²", "source"),
-        [
-            (
-                kind,
-                count,
-                float(findings["area_um2"][findings["kind"] == kind].sum()),
-                Source(found.rel(qc / "findings.parquet"), "kind, area_um2"),
-            )
-            for kind, count in counts.items()
-        ],
-    ) + _masked(found, image, damage, f"Section {z} with its damage in colour ({said} in all)", z)
-
-
-def _masked(found: Results, image: Volume, mask: Volume, caption: str, z: int | None) -> str:
-    at = None if z is None else (z + 0.5) * image.voxel_size.z
-    field = shots.field(image, "xy", WIDE, at=at)
-    grey, marks = shots.sample(image, field), shots.sample(mask, field)
-    rgb = picture.overlay(grey, marks, bounds=shots.bounds(grey), alpha=0.5)
-    sources = (found.source(image), found.source(mask))
-    return shown(shots.png(shots.scale_bar(rgb, field.nm)), f"{caption}; {field.said()}.", sources)
 
 
 def _pairs(found: Results, folder: Path) -> str:
