@@ -9,8 +9,9 @@
     objects     each block: fragments renamed to their components
     partners    each block: the clefts that begin in it, with the segmentation
 
-What it is: the joints of petavox.synapse to volumes, and OUT's folder. What it is not: the science;
-or training (petavox.stages.synapses_train). Ids, figures and partners do not depend on the blocks.
+What it is: the order of these steps, and OUT's folder. What it is not: the science; the steps
+(petavox.stages.synapses_predict, _objects, _partners); or training (_train). Ids, figures and
+partners do not depend on the blocks.
 
     OUT/synapses.parquet              one row a synapse and partner (petavox.neuron.tables.SYNAPSES)
     OUT/clefts.zarr                   uint64, a voxel's synapse
@@ -21,13 +22,12 @@ or training (petavox.stages.synapses_train). Ids, figures and partners do not de
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 import shutil
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,19 +37,14 @@ from petavox import provenance, volume
 from petavox.blocks import Limits
 from petavox.blocks.engines import Engine
 from petavox.blocks.ledger import Ledger
-from petavox.blocks.task import Context, Costs, Counters
 from petavox.errors import AlreadyExists, BadInput
 from petavox.neuron.tables import SYNAPSES
-from petavox.settings import BoxSetting, NmSetting, Settings, ZyxSetting
-from petavox.space import Block, Box, Grid, VoxelSize, Zyx
 from petavox.stages import tables
-from petavox.stages.levels import empty
-from petavox.stages.stage import Stage, run_stage
-from petavox.stages.stamps import stamp
+from petavox.stages.stage import run_stage
 from petavox.stages.synapses_objects import ObjectSettings, make_objects
 from petavox.stages.synapses_partners import AssignPartners, AssignSettings, require_fitting
-from petavox.synapse.apply import SynapsePredictor, read_box
-from petavox.synapse.model import SynapseSpec, load_model, load_spec
+from petavox.stages.synapses_predict import Predict, PredictSettings, image_of
+from petavox.synapse.model import SynapseSpec, load_spec
 from petavox.synapse.partners import PartnerSettings
 from petavox.volume import state
 
@@ -58,20 +53,6 @@ log = logging.getLogger("petavox")
 TABLE = "synapses.parquet"
 OBJECTS = {"cleft": "clefts.zarr", "mitochondria": "mitochondria.zarr"}
 """Classes whose components become labels, and their volumes."""
-
-
-class PredictSettings(Settings):
-    """How the network is applied."""
-
-    block: ZyxSetting = (128, 128, 128)
-    """Voxels of one piece of work; whole strides of the model."""
-    box: BoxSetting | None = None
-    """Voxels to look at; None: all of the image."""
-    voxel_size: NmSetting | None = None
-    """nm, zyx; only for images that do not say."""
-    any_voxel_size: bool = False
-    """Use the model on voxels of another size than it was trained on."""
-    precision: Literal["f32", "bf16"] = "f32"
 
 
 class SynapseSettings(PredictSettings):
@@ -87,98 +68,6 @@ class SynapseSettings(PredictSettings):
     partners: PartnerSettings = PartnerSettings()
     pyramid: bool = True
     """Coarser levels of the labels, for viewers."""
-
-
-def _image(path: str | Path, settings: PredictSettings) -> volume.Volume:
-    return volume.open(path, voxel_size=settings.voxel_size)
-
-
-def _total(image: volume.Volume, settings: PredictSettings) -> Box:
-    if settings.box is None:
-        return image.box
-    if not image.box.contains(settings.box):
-        raise BadInput(f"box {settings.box} leaves the image {image.path}: {image.box}.")
-    return settings.box
-
-
-# -- predict ---------------------------------------------------------------------------------
-
-
-class Predict(Stage):
-    """reads: image, model.  writes: one volume for each class of the model, by its name."""
-
-    name = "synapses-predict"
-    function = "petavox.stages.synapses:predict_block"
-    code = ("petavox.synapse.apply", "petavox.synapse.network", "petavox.synapse.model")
-    settings: PredictSettings
-
-    def grid(self) -> Grid:
-        """Blocks with the surroundings that the network sees."""
-        image, spec = _image(self.reads["image"], self.settings), load_spec(self.reads["model"])
-        if any(b % s for b, s in zip(self.settings.block, spec.stride, strict=True)):
-            raise BadInput(
-                f"block is {self.settings.block}, but the model coarsens by {spec.stride}: make "
-                "each side a multiple of that."
-            )
-        _require_voxel_size(image, spec, self.settings)
-        return Grid(_total(image, self.settings), self.settings.block, spec.reach)
-
-    def create(self) -> None:
-        """The empty volumes."""
-        size = _image(self.reads["image"], self.settings).voxel_size
-        for path in self.writes.values():
-            empty(path, self.grid(), size, np.uint8, "image")
-
-    def costs(self) -> Costs:
-        """The image, and the network's maps at the finest level."""
-        grid, spec = self.grid(), load_spec(self.reads["model"])
-        n = math.prod(b + 2 * c for b, c in zip(grid.block, grid.context, strict=True))
-        return Costs(
-            memory_bytes=n * (16 * max(spec.features) // 2 + 16 * spec.features[0] + 16)
-            + (400 << 20),
-            read_bytes=2 * n,
-            write_bytes=math.prod(grid.block) * len(self.writes),
-            files=len(self.writes),
-        )
-
-
-def predict_block(block: Block, context: Context) -> Counters:
-    """Probabilities of one block."""
-    settings = context.parsed(PredictSettings)
-    model = context.reads["model"]
-    predictor = _predictor(model, stamp(model), context.device, settings.precision)
-    image = _image(context.reads["image"], settings)
-    read = read_box(block.write, block.total, predictor.spec)
-    said = predictor(image.read(read))
-    here = (slice(None), *block.write.slices(read.start))
-    counters = {"voxels": block.write.size, "voxels_read": read.size}
-    for name, values in zip(predictor.spec.classes, said[here], strict=True):
-        out = volume.open(context.writes[name], writable=True, incomplete=True)
-        out.write(block.write, values)
-        counters[f"{name}_voxels"] = int(np.count_nonzero(values > 127))
-    return counters
-
-
-@functools.lru_cache(maxsize=1)
-def _predictor(
-    model: str, _stamp: tuple[int, ...], device: str, precision: Literal["f32", "bf16"]
-) -> SynapsePredictor:
-    return SynapsePredictor(load_model(model), device=device, precision=precision)
-
-
-def _require_voxel_size(image: volume.Volume, spec: SynapseSpec, settings: PredictSettings) -> None:
-    if spec.voxel_size is None or settings.any_voxel_size:
-        return
-    for own, asked in zip(image.voxel_size, spec.voxel_size, strict=True):
-        if not 0.8 <= own / asked <= 1.25:
-            raise BadInput(
-                f"{image.path} has voxels of {image.voxel_size}, the model was trained on "
-                f"{VoxelSize.of(spec.voxel_size)}: use another level of the image or another "
-                "model, or set any_voxel_size: true."
-            )
-
-
-# -- the driver ------------------------------------------------------------------------------
 
 
 def find_synapses(
@@ -216,7 +105,7 @@ def find_synapses(
     said: dict[str, Path] = {c: out / "predictions" / f"{c}.zarr" for c in spec.classes}
     asked = PredictSettings(**{k: getattr(settings, k) for k in PredictSettings.model_fields})
     predict = Predict(asked, reads={"image": image, "model": model}, writes=said)
-    total, size = predict.grid().total, _image(image, asked).voxel_size
+    total, size = predict.grid().total, image_of(image, asked).voxel_size
     if segmentation is not None:
         require_fitting(volume.open(segmentation), total, size)
     out.mkdir(parents=True, exist_ok=True)
@@ -329,4 +218,4 @@ def _assigned(
     }
 
 
-__all__ = ["OBJECTS", "TABLE", "SynapseSettings", "Zyx", "find_synapses"]
+__all__ = ["OBJECTS", "TABLE", "SynapseSettings", "find_synapses"]
