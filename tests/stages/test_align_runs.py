@@ -137,3 +137,23 @@ def test_matching_runs_on_the_device_asked_for_unless_the_worker_has_its_own(
     context = Context({}, reads, {"matches": str(tmp_path / "matches")}, device=pinned)
     align_blocks.match_slab(next(iter(Grid(Box((0, 0, 0), (2, 1, 1)), (2, 1, 1)))), context)
     assert seen == [used]
+
+
+@pytest.mark.parametrize("other", ["volume", "mask"])
+def test_sections_that_were_opened_are_opened_anew_when_others_lie_there(tmp_path, other):
+    """One worker serves several runs; whatever the key of a run says, the files decide."""
+    paths = {n: saved(tmp_path / f"{n}.zarr", tissue(2, 64)) for n in ("volume", "mask")}
+    place = align_blocks.Place(
+        volume=str(paths["volume"]), content="", mask=str(paths["mask"]), run=str(tmp_path / "run")
+    )
+    first = place.open()
+    assert place.open() is first
+    image, valid = first.level(1, 1)
+    shutil.rmtree(paths[other])
+    saved(paths[other], np.zeros((2, 64, 64), np.uint8))
+    now = place.open()
+    assert now is not first
+    assert image.all()
+    assert valid.all()
+    assert not now.level(1, 1)[1].any()
+    align_blocks.forget()

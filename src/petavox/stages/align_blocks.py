@@ -39,6 +39,7 @@ from petavox.space import Block, Box, Grid
 from petavox.stages.memory import give_back
 from petavox.stages.section_damage import SectionDamage
 from petavox.stages.section_folder import Sections
+from petavox.stages.stamps import volume_stamp
 from petavox.stages.threads import one_torch_thread
 from petavox.volume import opening
 
@@ -84,12 +85,13 @@ class Place(Settings):
         return provenance.digest(self.content, told, self.open().halved)
 
     def open(self) -> Sections:
-        """The sections; the same object for the same place in one process."""
-        return _opened(self.model_dump_json())
+        """The sections; the same object in one process while the place and the files there are."""
+        stamps = [volume_stamp(p) for p in (self.volume, self.mask) if p is not None]
+        return _opened(self.model_dump_json(), tuple(stamps))
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(text: str) -> Sections:
+def _opened(text: str, _stamps: tuple[Any, ...]) -> Sections:
     place = Place.model_validate_json(text)
     volume = opening.open(place.volume)
     damage = None

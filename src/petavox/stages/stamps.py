@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from petavox.blocks.task import source_digest
+from petavox.volume import places
 
 
 def stamp(path: str | Path) -> tuple[int, ...]:
@@ -23,6 +24,14 @@ def stamp(path: str | Path) -> tuple[int, ...]:
     except OSError:
         return ()  # who reads it says what is wrong
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def volume_stamp(path: str | Path) -> tuple[tuple[int, ...], ...]:
+    """The stamps of a volume: of its file or folder, and of the small files that describe it.
+
+    `content` digests see more, but look at every file; this is for each call of a worker.
+    """
+    return (stamp(path), *(stamp(Path(path) / name) for name in places.METADATA))
 
 
 def sources(*modules: str) -> dict[str, str]:
