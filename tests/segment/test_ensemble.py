@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from petavox.errors import BadInput
-from petavox.segment import ensemble as ensembles
+from petavox.segment import linkage as linkages
 from petavox.segment.consensus import consensus
-from petavox.segment.ensemble import PARTNERS, _Linkage, clustered, ensemble, held_together
+from petavox.segment.ensemble import clustered, ensemble, held_together
+from petavox.segment.linkage import PARTNERS, Linkage
 from petavox.segment.parts import Parts, added, parts_of, relabelled
 
 
@@ -86,7 +87,7 @@ def merger(n):
 
 
 def test_a_merger_tells_of_the_pairs_with_its_largest_objects(monkeypatch):
-    monkeypatch.setattr(ensembles, "PARTNERS", 2)
+    monkeypatch.setattr(linkages, "PARTNERS", 2)
     found = held_together(merger(5), np.arange(1, 6, dtype=np.uint64))
     # 4 and 5 are the largest; a pair counts by the smaller of the two
     pairs = [(1, 4, 6), (1, 5, 6), (2, 4, 7), (2, 5, 7), (3, 4, 8), (3, 5, 8), (4, 5, 9)]
@@ -98,7 +99,7 @@ def test_a_merger_over_many_objects_is_not_all_pairs_of_them():
     found = held_together(merger(n), np.arange(1, n + 1, dtype=np.uint64))
     assert len(found[0]) < PARTNERS * n
     assert clustered(merger(n), share=0.6, least=1, min_size=1).max() == n
-    linkage = _Linkage(merger(n).labels, merger(n).voxels, 0.6)
+    linkage = Linkage(merger(n).labels, merger(n).voxels, 0.6)
     assert sum(map(len, linkage.near)) < 2 * PARTNERS * n
 
 

@@ -21,16 +21,13 @@ that of Januszewski et al. 2018, Nature Methods 15:605.
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from petavox.cooccurrence import grouped, summed
+from petavox.segment.linkage import Linkage, with_largest
 from petavox.segment.parts import Parts, parts_of, relabelled
-
-PARTNERS = 64
-"""Of what one object of a pass holds: as many of the largest are compared with all others."""
 
 
 def clustered(parts: Parts, *, share: float, least: int, min_size: int) -> np.ndarray:
@@ -45,117 +42,11 @@ def clustered(parts: Parts, *, share: float, least: int, min_size: int) -> np.nd
     out = np.zeros(len(parts), np.uint64)
     if len(kept) == 0:
         return out
-    cluster = _Linkage(parts.labels[kept], parts.voxels[kept], share).run()
+    cluster = Linkage(parts.labels[kept], parts.voxels[kept], share).run()
     sizes = np.bincount(cluster, parts.voxels[kept])
     ids, number = np.unique(cluster[sizes[cluster] >= min_size], return_inverse=True)
     out[kept[np.isin(cluster, ids)]] = number.astype(np.uint64) + np.uint64(1)
     return out
-
-
-class _Linkage:
-    """Average linkage of parts that share a label in some pass. Ties: the first parts first.
-
-    Of the parts of one label each is compared with the PARTNERS largest (all, where it has no more
-    parts), and a cluster with what any of its parts is: a merger over n parts is no n x n pairs.
-    Of each cluster only the best pair waits in the queue.
-    """
-
-    def __init__(self, labels: np.ndarray, voxels: np.ndarray, share: float) -> None:
-        self.least = share
-        n, k = labels.shape
-        rows = labels.tolist()
-        self.held: list[list[dict[int, float]]] = [
-            [{label: float(v)} if label else {} for label in row]
-            for row, v in zip(rows, voxels.tolist(), strict=True)
-        ]
-        """Of a cluster, in each pass: label -> voxels."""
-        self.total = [[float(v) if label else 0.0 for label in row]
-                      for row, v in zip(rows, voxels.tolist(), strict=True)]  # fmt: skip
-        self.near: list[set[int]] = [set() for _ in range(n)]
-        for p in range(k):
-            of = np.flatnonzero(labels[:, p])
-            for small, large, _ in _with_largest(labels[of, p], of, voxels[of]):
-                for i, other in zip(small.tolist(), large.tolist(), strict=True):
-                    self.near[i].add(other)
-                    self.near[other].add(i)
-        self.parent = list(range(n))
-        self.version = [0] * n
-
-    def run(self) -> np.ndarray:
-        """The cluster of each part, (n,) int64: its first part."""
-        queue: list[tuple[float, int, int, int, int, int]] = []
-        for i in range(len(self.near)):
-            self._propose(queue, i)
-        while queue:
-            _, i, k, version_i, version_k, owner = heapq.heappop(queue)
-            if (self.version[i], self.version[k]) == (version_i, version_k):
-                self._join(i, k)
-                self._propose(queue, i)
-            elif self.version[owner] == (version_i if owner == i else version_k):
-                # its partner has grown since, or is part of another
-                self._propose(queue, owner)
-        for i in range(len(self.parent)):
-            # a cluster is joined to an earlier one, whose own place is known by now
-            self.parent[i] = self.parent[self.parent[i]]
-        return np.array(self.parent)
-
-    def _propose(self, queue: list[tuple[float, int, int, int, int, int]], owner: int) -> None:
-        """The best pair of a cluster into the queue, if any is good enough."""
-        pairs = ((min(owner, other), max(owner, other)) for other in self.near[owner])
-        distance, i, k = min(((-self._share(i, k), i, k) for i, k in pairs), default=(0.0, 0, 0))
-        if -distance > self.least:
-            heapq.heappush(queue, (distance, i, k, self.version[i], self.version[k], owner))
-
-    def _share(self, i: int, k: int) -> float:
-        together = both = 0.0
-        for a, b, m, n in zip(
-            self.held[i], self.held[k], self.total[i], self.total[k], strict=True
-        ):
-            if m and n:
-                few, many = (a, b) if len(a) <= len(b) else (b, a)
-                together += sum(v * many.get(label, 0.0) for label, v in few.items()) / (m * n)
-                both += 1.0
-        return together / both if both else 0.0
-
-    def _join(self, i: int, k: int) -> None:
-        """k becomes part of i, i < k."""
-        self.parent[k] = i
-        self.version[i] += 1
-        self.version[k] = -1
-        for mine, theirs in zip(self.held[i], self.held[k], strict=True):
-            for label, v in theirs.items():
-                mine[label] = mine.get(label, 0.0) + v
-        self.total[i] = [m + n for m, n in zip(self.total[i], self.total[k], strict=True)]
-        self.held[k] = []
-        for other in self.near[k]:
-            self.near[other].discard(k)
-            if other != i:
-                self.near[other].add(i)
-                self.near[i].add(other)
-        self.near[k] = set()
-
-
-def _with_largest(
-    groups: np.ndarray, members: np.ndarray, voxels: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Pairs within groups of which one is among the PARTNERS largest of the group.
-
-    groups, members, voxels: (n,); a member is in a group once. Gives (smaller, larger, voxels of
-    the smaller) for the largest of all groups, then for the second, ... Of equal ones the first
-    counts as larger.
-    """
-    order = np.lexsort((members, -voxels, groups))
-    groups, members, voxels = groups[order], members[order], voxels[order]
-    new = np.ones(len(groups), bool)
-    new[1:] = groups[1:] != groups[:-1]
-    first = np.flatnonzero(new)
-    start = np.repeat(first, np.diff(first, append=len(groups)))
-    rows = np.arange(len(groups))
-    for place in range(PARTNERS):
-        rows = rows[rows - start[rows] > place]
-        if len(rows) == 0:
-            return
-        yield members[rows], members[start[rows] + place], voxels[rows]
 
 
 def held_together(parts: Parts, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -172,7 +63,7 @@ def held_together(parts: Parts, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray
         here = (labels > 0) & (ids > 0)
         of_pass = [
             (np.minimum(a, b), np.maximum(a, b), n)
-            for a, b, n in _with_largest(*summed(labels[here], ids[here], parts.voxels[here]))
+            for a, b, n in with_largest(*summed(labels[here], ids[here], parts.voxels[here]))
         ]
         if of_pass:
             found.append(summed(*(np.concatenate(column) for column in zip(*of_pass, strict=True))))

@@ -37,6 +37,7 @@ IDS = "ids.parquet"
 CODE = (
     "petavox.segment.consensus",
     "petavox.segment.ensemble",
+    "petavox.segment.linkage",
     "petavox.segment.parts",
     "petavox.cooccurrence",
 )
