@@ -19,9 +19,11 @@ import numpy as np
 import torch
 
 from benchmarks.common import emit
-from petavox.ffn.examples import ExampleSettings, Source
+from petavox.ffn.examples import ExampleSettings
 from petavox.ffn.model import ModelSpec
-from petavox.ffn.trainer import Trainer, TrainerSettings
+from petavox.ffn.pieces import Source
+from petavox.ffn.trainer import Trainer
+from petavox.ffn.trainer_settings import TrainerSettings
 from petavox.learn.augment import AugmentSettings
 from petavox.learn.bf16 import multiplies_bf16
 from petavox.phantom import tissue

@@ -29,13 +29,15 @@ from torch.nn import functional
 from benchmarks.common import data_folder, emit
 from benchmarks.shipped_model import scores
 from petavox.ffn.devices import Precision
-from petavox.ffn.examples import ExampleSettings, Source
+from petavox.ffn.examples import ExampleSettings
 from petavox.ffn.flood import flood
 from petavox.ffn.growth import FloodSettings
 from petavox.ffn.model import load_spec
+from petavox.ffn.pieces import Source
 from petavox.ffn.predictor import Predictor
 from petavox.ffn.shipped import MODEL
-from petavox.ffn.trainer import Trainer, TrainerSettings
+from petavox.ffn.trainer import Trainer
+from petavox.ffn.trainer_settings import TrainerSettings
 from petavox.learn.bf16 import multiplies_bf16
 from petavox.space import Box
 

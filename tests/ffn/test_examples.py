@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petavox.errors import BadInput
-from petavox.ffn.examples import ExampleSettings, Sampler, Source, renumbered
+from petavox.ffn.examples import ExampleSettings, Sampler
 from petavox.ffn.partitions import PARTITIONS, partition_of, shares
+from petavox.ffn.pieces import Source, renumbered
 from petavox.space import Box
 from tests.ffn.training_helpers import slabs
 
@@ -126,7 +130,31 @@ def test_memory_of_kept_pieces_is_bounded():
     s = sampler([huge], settings=options)
     s.example(0)
     s.example(20)
-    assert len(s._pieces) == 1  # 10 MiB each
+    assert len(s._pieces.kept) == 1  # 10 MiB each
+
+
+def test_what_was_let_go_is_freed_and_read_again_to_the_same_examples():
+    made = []
+
+    def image(box):
+        voxels = np.full(box.shape, box.start[2] % 251, np.uint8)
+        made.append(weakref.ref(voxels))
+        return voxels
+
+    huge = Source(
+        "huge", Box((0, 0, 0), (1000, 1000, 1000)), image, lambda b: np.ones(b.shape, np.uint8)
+    )
+    options = SMALL.model_copy(update={"block": (128, 128, 128), "candidates": 16})
+    small = options.model_copy(update={"memory_mb": 16})
+    tight, wide = sampler([huge], settings=small), sampler([huge], settings=options)
+    for i in (0, 1, 20, 0):
+        a, b = tight.example(i), wide.example(i)
+        assert a.centre == b.centre
+        np.testing.assert_array_equal(a.image, b.image)
+        del a, b
+    del wide
+    gc.collect()
+    assert sum(voxels() is not None for voxels in made) == 1
 
 
 def test_small_objects_margin_and_mask_are_left_out():

@@ -13,16 +13,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from petavox.errors import BadInput
 from petavox.ffn import objective
+from petavox.ffn.export import export_checkpoint
+from petavox.ffn.figures import shown
 from petavox.ffn.model import load_model, logit
 from petavox.ffn.network import ConvStack
-from petavox.ffn.trainer import Trainer, export_checkpoint, shown
+from petavox.ffn.trainer import Trainer
 from petavox.learn import training_state
 from petavox.learn.schedule import OptimiserSettings, mean_decay_at, rate_at, scale
 from petavox.learn.training_run import RunSettings, run
+from petavox.synapse.trainer import SynapseTrainer
 from tests.ffn.training_helpers import SPEC, slabs, small
+from tests.synapse.test_synapse_training import SPEC as SYNAPSES
+from tests.synapse.test_synapse_training import bright, settings
 
 QUICK = {"optimiser": {"rate": 3e-3, "warm_up": 10, "mean_decay": 0.9}}
 
@@ -106,7 +112,9 @@ def test_learning_rates():
 
 @pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
 def test_a_restored_training_goes_on_bit_for_bit(tmp_path, kind):
-    optimiser = {"kind": kind, "rate": 1e-3, "mean_decay": 0.9, "momentum": 0.9}
+    optimiser = {"kind": kind, "rate": 1e-3, "mean_decay": 0.9}
+    if kind == "sgd":
+        optimiser["momentum"] = 0.9
     a = trainer(optimiser=optimiser)
     for _ in range(7):
         a.step()
@@ -139,6 +147,40 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         other.restore(folder)
     with pytest.raises(BadInput, match="live"):
         trainer(live=3).restore(folder)
+
+
+def test_another_optimiser_is_refused(tmp_path):
+    folder = trainer(optimiser={"kind": "sgd", "momentum": 0.9}).save(tmp_path)
+    with pytest.raises(BadInput, match=r"optimiser\.kind is adam but .* with sgd"):
+        trainer(optimiser={"kind": "adam"}).restore(folder)
+    # its rate may be another
+    trainer(optimiser={"kind": "sgd", "momentum": 0.9, "rate": 1e-4}).restore(folder)
+
+
+def test_a_checkpoint_of_another_kind_of_network_is_refused(tmp_path):
+    synapses = SynapseTrainer(SYNAPSES, [bright()], settings())
+    folder = synapses.save(tmp_path)
+    with pytest.raises(BadInput, match="another kind of network"):
+        trainer().restore(folder)
+    with pytest.raises(BadInput, match="another kind of network"):
+        export_checkpoint(folder, tmp_path / "model.safetensors")
+
+
+def test_settings_of_the_optimiser_without_effect_are_refused():
+    for given in ({"momentum": 0.9}, {"kind": "sgd", "weight_decay": 0.1}):
+        with pytest.raises(ValidationError, match="leave it out"):
+            OptimiserSettings.model_validate(given)
+    with pytest.raises(BadInput, match=r"trainer\.steps"):
+        trainer(steps=None, minutes=1, optimiser={"decay": "cosine"})
+    endless = {"steps": None, "minutes": 1, "optimiser": {"decay": "cosine"}}
+    with pytest.raises(BadInput, match=r"trainer\.steps"):
+        SynapseTrainer(SYNAPSES, [bright()], settings(**endless))
+
+
+@pytest.mark.parametrize("policy", ["fixed", "max_pred_moves"])
+def test_a_walk_without_moves_is_refused(policy):
+    with pytest.raises(BadInput, match=r"walk\.moves"):
+        trainer(walk={"policy": policy, "moves": 0})
 
 
 def test_more_feeders_than_before_start_their_patches_anew(tmp_path):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from petavox.ffn.examples import ExampleSettings, Source
+from petavox.ffn.examples import ExampleSettings
 from petavox.ffn.model import ModelSpec
-from petavox.ffn.trainer import TrainerSettings
+from petavox.ffn.pieces import Source
+from petavox.ffn.trainer_settings import TrainerSettings
 from petavox.learn.augment import AugmentSettings
 from petavox.space import Box
 

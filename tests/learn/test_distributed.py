@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from petavox.errors import BadInput
 from petavox.ffn.trainer import Trainer
+from petavox.learn import training_state
 from petavox.learn.distributed import Place, batch_of_rank, own_device, place_in
 from tests.ffn.training_helpers import SPEC, slabs, small
 
@@ -89,6 +90,12 @@ def test_a_processor_is_its_own_device():
     assert own_device("cpu", Place(1, 2, 1)) == torch.device("cpu")
 
 
+def test_ranks_do_not_share_a_named_card():
+    assert own_device("cuda:1", Place()) == torch.device("cuda:1")
+    with pytest.raises(BadInput, match="set device: cuda, and each takes its own"):
+        own_device("cuda:1", Place(1, 2, 1))
+
+
 RANK = """
 import os, sys, torch
 from pathlib import Path
@@ -137,9 +144,13 @@ def ranks(out: Path, how: str) -> list[subprocess.CompletedProcess]:
             )
         )  # fmt: skip
     done = []
-    for process in running:
-        text, errors = process.communicate(timeout=120)
-        done.append(subprocess.CompletedProcess(process.args, process.returncode, text, errors))
+    try:
+        for process in running:
+            text, errors = process.communicate(timeout=300)
+            done.append(subprocess.CompletedProcess(process.args, process.returncode, text, errors))
+    finally:
+        for process in running:
+            process.kill()
     return done
 
 
@@ -169,6 +180,9 @@ def test_two_ranks_equal_one_rank_with_the_doubled_batch(tmp_path):
     # both ranks' live patches are in the one checkpoint, and one rank with two feeders takes it up
     (folder,) = (tmp_path / "checkpoints").iterdir()
     assert len(list(folder.glob("feeder-*.safetensors"))) == 2
+    # the next example is one that no rank has drawn
+    drawn = [int(training_state.read_feeder(folder, i)["counters"][0]) for i in (0, 1)]
+    assert training_state.read_state(folder)[1]["examples"] == max(drawn)
     again = Trainer(SPEC, [slabs()], small(optimiser={"kind": "sgd", "rate": 0.01}), feeders=2)
     again.restore(folder)
     assert again.step()["loss"] == pytest.approx(one.step()["loss"], rel=1e-4)

@@ -99,7 +99,7 @@ def export(
     Example: petavox model export training model.safetensors
     """
     from petavox.errors import AlreadyExists
-    from petavox.ffn.trainer import export_checkpoint
+    from petavox.ffn.export import export_checkpoint
 
     if out.exists() and not overwrite:
         raise AlreadyExists(f"{out} is there already; choose another name, or pass --overwrite.")

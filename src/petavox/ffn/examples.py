@@ -1,10 +1,9 @@
 """Examples: voxels drawn from annotated volumes, with the image and the object around them.
 
-What it is: sampling on the fly. Volumes are given as readers, functions from a Box to an array;
-small random sub-blocks of them are read and kept for a while, so a volume of any size can be
-trained on in bounded memory. In a block some voxels are drawn as candidates and put into thirteen
-partitions (petavox.ffn.partitions); an example is a random partition first, a random candidate
-in it second.
+What it is: sampling on the fly. Small random sub-blocks of the volumes are read and kept for a
+while (petavox.ffn.pieces), so a volume of any size can be trained on in bounded memory. In a block
+some voxels are drawn as candidates and put into thirteen partitions (petavox.ffn.partitions); an
+example is a random partition first, a random candidate in it second.
 What it is not: files, augmentation, or the path the network takes through an example.
 
 Example number i of feeder k is a pure function of (seed, k, i): to resume is to know i, and the
@@ -22,22 +21,17 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from pydantic import Field
 
 from petavox.errors import BadInput
 from petavox.ffn.partitions import PARTITIONS, partition_of, shares
+from petavox.ffn.pieces import Piece, Pieces, Source
 from petavox.settings import Settings, ZyxSetting
 from petavox.space import Box, Zyx, zyx
-
-Reader = Callable[[Box], np.ndarray]
-"""The voxels of a box, which lies inside the source's own box."""
-
-T = TypeVar("T")
 
 
 class ExampleSettings(Settings):
@@ -59,20 +53,8 @@ class ExampleSettings(Settings):
     """A centre has its own object this far (voxels, zyx) both ways along every axis: floods start
     inside objects, and of a voxel in a membrane nobody can say whose it is."""
     memory_mb: int = Field(1024, ge=16)
-    """Bound of the sub-blocks kept in memory, for each feeder."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """One annotated volume: readers of its image, labels (0 = no object) and mask (0 = ignore)."""
-
-    name: str
-    box: Box
-    image: Reader
-    labels: Reader
-    mask: Reader | None = None
-    weight: float = 1.0
-    """Share of the examples, relative to the other sources'."""
+    """Bound of the sub-blocks kept in memory, for each feeder; where it does not hold `blocks` of
+    them, they are read again and again."""
 
 
 @dataclass(frozen=True)
@@ -92,44 +74,16 @@ class Example:
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """Voxels of one sub-block; its labels renumbered from 1 within it."""
-
-    box: Box
-    image: np.ndarray
-    labels: np.ndarray
-    known: np.ndarray | None
-    eligible: np.ndarray
-    """(number of labels,) bool: large enough, and not 0."""
-
-    @property
-    def nbytes(self) -> int:
-        known = 0 if self.known is None else self.known.nbytes
-        return int(self.image.nbytes + self.labels.nbytes + known)
-
-
-@dataclass(frozen=True)
 class _Block:
-    """A piece with the candidates drawn in it: (n, 3) positions in the volume, by partition."""
+    """A sub-block with the candidates drawn in it: (n, 3) positions in the volume, by partition.
+
+    share: of its voxels, those of eligible objects.
+    """
 
     source: int
-    piece: _Piece
+    box: Box
+    share: float
     by_partition: dict[int, np.ndarray]
-
-
-def renumbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as int32 numbers from 1 on (0 stays 0), and how many voxels each number has."""
-    if labels.size and int(labels.max()) < 1 << 24:
-        # a table beats sorting by far, and most volumes have small ids
-        counts = np.bincount(labels.ravel().astype(np.int64))
-        present = counts > 0
-        present[0] = True
-        table = (np.cumsum(present) - 1).astype(np.int32)
-        return table[labels], counts[present]
-    ids, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    if len(ids) == 0 or ids[0] != 0:
-        numbers, counts = numbers + 1, np.concatenate([[0], counts])
-    return numbers.reshape(labels.shape).astype(np.int32), counts
 
 
 class Sampler:
@@ -162,7 +116,11 @@ class Sampler:
         weights = np.array([s.weight for s in self.sources], float)
         self._chances = weights / weights.sum()
         self._blocks: OrderedDict[int, _Block] = OrderedDict()
-        self._pieces: OrderedDict[tuple[int, Box], _Piece] = OrderedDict()
+        self._pieces = Pieces(
+            self.sources,
+            min_object_size=self.settings.min_object_size,
+            memory_mb=self.settings.memory_mb,
+        )
         self._lock = threading.Lock()
 
     def _check(self) -> None:
@@ -216,7 +174,9 @@ class Sampler:
         block = holding[int(rng.integers(len(holding)))]
         points = block.by_partition[partition]
         centre = zyx(points[int(rng.integers(len(points)))].tolist())
-        return self._cut(block, centre, partition)
+        with self._lock:
+            piece = self._pieces.piece(block.source, block.box)
+        return self._cut(block, piece, centre, partition)
 
     def annotated_voxels(self) -> int:
         """Estimate of the voxels that hold an eligible object, from the first sub-blocks."""
@@ -224,12 +184,9 @@ class Sampler:
             blocks = [self._block(j) for j in range(self.settings.blocks)]
         total = 0.0
         for i, source in enumerate(self.sources):
-            pieces = [b.piece for b in blocks if b.source == i]
+            met = [b.share for b in blocks if b.source == i]
             # a source not met yet is counted as annotated in full
-            share = 1.0
-            if pieces:
-                share = float(np.mean([p.eligible[p.labels].mean() for p in pieces]))
-            total += share * source.box.size
+            total += (float(np.mean(met)) if met else 1.0) * source.box.size
         return round(total)
 
     # -- blocks ----------------------------------------------------------------------------
@@ -245,34 +202,15 @@ class Sampler:
             a + int(rng.integers(n - s + 1))
             for a, n, s in zip(inner.start, inner.shape, shape, strict=True)
         ]
-        piece = self._piece(which, Box.of_shape(shape, start))
-        block = _Block(which, piece, self._candidates(piece, rng))
+        piece = self._pieces.piece(which, Box.of_shape(shape, start))
+        share = float(piece.eligible[piece.labels].mean())
+        block = _Block(which, piece.box, share, self._candidates(piece, rng))
         self._blocks[number] = block
         while len(self._blocks) > self.settings.blocks + 1:
             self._blocks.popitem(last=False)
         return block
 
-    def _piece(self, which: int, box: Box) -> _Piece:
-        """Read a sub-block, or take it from those kept."""
-        key = (which, box)
-        if key in self._pieces:
-            self._pieces.move_to_end(key)
-            return self._pieces[key]
-        source = self.sources[which]
-        labels, known = source.labels(box), None
-        if source.mask is not None:
-            known = source.mask(box) > 0
-        numbers, counts = renumbered(labels)
-        eligible = counts >= self.settings.min_object_size
-        eligible[0] = False
-        piece = _Piece(box, np.ascontiguousarray(source.image(box)), numbers, known, eligible)
-        self._pieces[key] = piece
-        held = sum(p.nbytes for p in self._pieces.values())
-        while held > self.settings.memory_mb << 20 and len(self._pieces) > 1:
-            held -= self._pieces.popitem(last=False)[1].nbytes
-        return piece
-
-    def _candidates(self, piece: _Piece, rng: np.random.Generator) -> dict[int, np.ndarray]:
+    def _candidates(self, piece: Piece, rng: np.random.Generator) -> dict[int, np.ndarray]:
         wanted, found, tries = self.settings.candidates, [np.zeros((0, 3), np.int64)], 0
         while sum(map(len, found)) < wanted and tries < 20:
             tries += 1
@@ -302,19 +240,17 @@ class Sampler:
         slots = (high - 1 - first) // m + 1
         return first + m * np.floor(rng.random((count, 3)) * slots).astype(np.int64)
 
-    def _cut(self, block: _Block, centre: Zyx, partition: int) -> Example:
+    def _cut(self, block: _Block, piece: Piece, centre: Zyx, partition: int) -> Example:
         half = zyx([p // 2 + c for p, c in zip(self.patch, self.context, strict=True)])
         wanted = Box(centre, zyx([c + 1 for c in centre])).grown(half)
-        inside = wanted.intersection(block.piece.box)
+        inside = wanted.intersection(piece.box)
         pads = [
             (a - w, v - b)
             for w, a, b, v in zip(wanted.start, inside.start, inside.stop, wanted.stop, strict=True)
         ]
-        here = inside.slices(block.piece.box.start)
-        known = (
-            np.ones(inside.shape, bool) if block.piece.known is None else block.piece.known[here]
-        )
-        image, labels = block.piece.image[here], block.piece.labels[here]
+        here = inside.slices(piece.box.start)
+        known = np.ones(inside.shape, bool) if piece.known is None else piece.known[here]
+        image, labels = piece.image[here], piece.labels[here]
         if any(p != (0, 0) for p in pads):
             # beyond the block there is only context: its image is a mirror, its labels unknown
             image = np.pad(image, pads, mode="symmetric")

@@ -18,64 +18,45 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from petavox.errors import BadInput
-from petavox.ffn import objective
-from petavox.ffn.examples import ExampleSettings, Sampler, Source
+from petavox.ffn import figures, objective
+from petavox.ffn.examples import Sampler
 from petavox.ffn.model import Model, ModelSpec, save_model
 from petavox.ffn.network import ConvStack
 from petavox.ffn.patches import Batch, Feeder, patch_shape
-from petavox.ffn.walks import WalkSettings
+from petavox.ffn.pieces import Source
+from petavox.ffn.trainer_settings import TrainerSettings
 from petavox.learn import training_state
-from petavox.learn.augment import AugmentSettings, check_symmetry
+from petavox.learn.augment import check_symmetry
 from petavox.learn.bf16 import autocast
-from petavox.learn.distributed import Place, batch_of_rank
+from petavox.learn.distributed import Place, batch_of_rank, largest
 from petavox.learn.divergence import require_numbers
-from petavox.learn.schedule import OptimiserSettings, mean_decay_at, optimiser, rate_at
-from petavox.settings import Settings
+from petavox.learn.schedule import (
+    mean_decay_at,
+    optimiser,
+    rate_at,
+    require_end,
+)
 from petavox.space import zyx
 
-COUNTS = (
-    "loss", "steps", "fovs", "patches", "voxels_right", "voxels_spurious", "voxels_missed",
-    "moves_right", "moves_missed", "moves_spurious",
-)  # fmt: skip
-"""Figures of a step that are summed."""
-
 # what cannot change when a training is resumed: it would be another one
-_FIXED = ("seed", "batch", "live", "tiles_per_device", "examples", "walk", "augment")
-
-
-class TrainerSettings(Settings):
-    """How a network is trained, whatever on."""
-
-    seed: int = Field(0, ge=0)
-    batch: int = Field(4, ge=1)
-    """Fields of view in one step, for each device (a card, whatever tiles it shows)."""
-    live: int = Field(4, ge=1)
-    """Live patches for each place in the batch; 1 learns from the same patch step after step."""
-    steps: int | None = Field(None, ge=1)
-    """Steps of the whole training."""
-    minutes: float | None = Field(None, gt=0)
-    """Time of the whole training, validation not counted."""
-    precision: Literal["f32", "bf16"] = "f32"
-    memory_format: Literal["channels_last", "contiguous"] = "channels_last"
-    compile: bool = False
-    """Let torch.compile fuse the network (needs a C++ compiler on a processor)."""
-    ahead: int = Field(8, ge=0)
-    """Examples that a thread prepares beforehand."""
-    tiles_per_device: int = Field(1, ge=1)
-    """Tiles that a card shows as devices of their own, with a rank each."""
-    examples: ExampleSettings = ExampleSettings()
-    walk: WalkSettings = WalkSettings()
-    augment: AugmentSettings = AugmentSettings()
-    optimiser: OptimiserSettings = OptimiserSettings()
+_FIXED = (
+    "seed",
+    "batch",
+    "live",
+    "tiles_per_device",
+    "examples",
+    "walk",
+    "augment",
+    "optimiser.kind",
+)
 
 
 class Trainer:
@@ -87,7 +68,7 @@ class Trainer:
     Raises BadInput if the settings do not fit the spec or the sources.
     """
 
-    counts: tuple[str, ...] = COUNTS
+    counts: tuple[str, ...] = figures.COUNTS
 
     def __init__(
         self,
@@ -101,7 +82,8 @@ class Trainer:
         feeders: int = 1,
     ) -> None:
         check_symmetry(settings.augment, spec.fov, spec.deltas)
-        if settings.walk.policy != "max_pred_moves" and settings.walk.moves == 0:
+        require_end(settings.optimiser, settings.steps)
+        if settings.walk.moves == 0:
             raise BadInput("walk.moves is 0: the network would never learn to move; give 1.")
         self.spec, self.settings, self.place = spec, settings, place or Place()
         self.device = torch.device(device)
@@ -175,16 +157,16 @@ class Trainer:
         if self.mean is not None:
             decay = mean_decay_at(self.step_number, settings.mean_decay)
             objective.update_mean(self.mean, self.network.state_dict(), decay)
-        figures: Counter[str] = Counter()
+        counted: Counter[str] = Counter()
         answers = np.split(logits, len(self.feeders))
         for feeder, answer in zip(self.feeders, answers, strict=True):
-            figures += feeder.write(answer)
+            counted += feeder.write(answer)
         self.step_number += 1
         self.fovs += len(logits) * self.place.ranks
-        figures["steps"] = 1
-        figures["fovs"] = len(logits)
-        figures["loss"] = loss  # type: ignore[assignment]
-        return figures
+        counted["steps"] = 1
+        counted["fovs"] = len(logits)
+        counted["loss"] = loss  # type: ignore[assignment]
+        return counted
 
     def gradients(self, batch: Batch) -> tuple[float, np.ndarray]:
         """Forward and backward: fills the gradients; returns the loss and the corrected logits.
@@ -222,7 +204,7 @@ class Trainer:
 
     def shown(self, sums: dict[str, float]) -> dict[str, float]:
         """What is said of summed figures."""
-        return shown(sums)
+        return figures.shown(sums)
 
     def export(self, path: Path, provenance: dict[str, Any]) -> None:
         """Write the network as it is now as a model file."""
@@ -242,6 +224,8 @@ class Trainer:
         partial.mkdir(parents=True, exist_ok=True)
         for number, feeder in zip(self.feeder_numbers, self.feeders, strict=True):
             training_state.write_feeder(partial, number, feeder.state())
+        # the next that no feeder of any rank has drawn
+        examples = largest(max(f.next_example for f in self.feeders), self.place, self.device)
         if self.place.leads:
             tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
             if self.mean is not None:
@@ -254,7 +238,7 @@ class Trainer:
                     "step": self.step_number,
                     "fovs": self.fovs,
                     "feeders": self.all_feeders,
-                    "examples": max(f.next_example for f in self.feeders),
+                    "examples": examples,
                     "spec": self.spec.model_dump(mode="json"),
                     "settings": self.settings.model_dump(mode="json"),
                     **(facts or {}),
@@ -271,11 +255,8 @@ class Trainer:
         weights and the optimiser go on, and live patches start anew with examples not seen yet.
         """
         tensors, facts = training_state.read_state(folder)
-        if ModelSpec.model_validate(facts["spec"]) != self.spec:
-            raise BadInput(
-                f"checkpoint {folder} is of another model than the settings describe; resume with "
-                "the settings it was started with, or start anew with --init."
-            )
+        then_spec = training_state.spec_in(facts, ModelSpec, folder)
+        training_state.require_same_network(then_spec, self.spec, folder)
         now, then = self.settings.model_dump(mode="json"), facts["settings"]
         training_state.require_unchanged(now, then, _FIXED, folder)
         self.network.load_state_dict(training_state.part(tensors, "network."))
@@ -291,43 +272,6 @@ class Trainer:
             else:
                 feeder.next_example = facts["examples"]
         return facts
-
-
-def shown(sums: dict[str, float]) -> dict[str, float]:
-    """Loss, and of ended patches precision, recall and F1 of voxels, and moves per patch."""
-    right, spurious = sums["voxels_right"], sums["voxels_spurious"]
-    patches = max(sums["patches"], 1)
-    precision = right / max(right + spurious, 1)
-    recall = right / max(right + sums["voxels_missed"], 1)
-    return {
-        "loss": sums["loss"] / max(sums["steps"], 1),
-        "f1": 2 * precision * recall / max(precision + recall, 1e-9),
-        "precision": precision,
-        "recall": recall,
-        "moves_right": sums["moves_right"] / patches,
-        "moves_missed": sums["moves_missed"] / patches,
-        "moves_spurious": sums["moves_spurious"] / patches,
-    }
-
-
-def export_checkpoint(checkpoint: str | Path, out: str | Path) -> ModelSpec:
-    """Make a model file of a checkpoint: the running mean of the weights if there is one.
-
-    checkpoint: a folder `step-NNNNNNNN`, or a folder that holds such folders (the newest is
-    taken), or the --out folder of a training. Returns the spec of the model.
-    """
-    folder = Path(checkpoint)
-    for root in (folder, folder / "checkpoints"):
-        if not (folder / training_state.STATE).is_file():
-            folder = training_state.newest(root) or folder
-    tensors, facts = training_state.read_state(folder)
-    spec = ModelSpec.model_validate(facts["spec"])
-    provenance = {**spec.provenance, "steps": facts["step"], "fovs": facts["fovs"]}
-    spec = spec.model_copy(update={"provenance": provenance})
-    save_model(
-        out, spec, training_state.part(tensors, "mean.") or training_state.part(tensors, "network.")
-    )
-    return spec
 
 
 def _network(spec: ModelSpec, start: ConvStack | None, seed: int) -> ConvStack:

@@ -109,8 +109,13 @@ def batch_of_rank(batch: int, tiles_per_device: int) -> int:
 def own_device(kind: str, place: Place) -> torch.device:
     """The device of this rank: its own card or tile, the processor, or the one named."""
     name = kind.partition(":")[0]
-    if name not in ("cuda", "xpu") or ":" in kind or place.ranks == 1:
+    if name not in ("cuda", "xpu") or place.ranks == 1:
         return torch.device(kind)
+    if ":" in kind:
+        raise BadInput(
+            f"device is {kind}, but there are {place.ranks} ranks, which would all compute on it: "
+            f"set device: {name}, and each takes its own."
+        )
     module = torch.cuda if name == "cuda" else torch.xpu
     count = module.device_count()
     if count > 1 and place.local >= count:
@@ -121,6 +126,15 @@ def own_device(kind: str, place: Place) -> torch.device:
     device = torch.device(name, place.local if count > 1 else 0)
     module.set_device(device)
     return device
+
+
+def largest(number: int, place: Place, device: torch.device) -> int:
+    """The largest of all ranks' numbers; all ask together."""
+    if place.ranks == 1:
+        return number
+    every = torch.tensor([number], device=device)
+    dist.all_reduce(every, dist.ReduceOp.MAX)
+    return int(every.item())
 
 
 @contextmanager

@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
+from petavox.errors import BadInput
 from petavox.settings import Settings
 
 LINEAR_UP_TO = 16
@@ -45,6 +46,23 @@ class OptimiserSettings(Settings):
     """Gradient entries are cut to +- this."""
     mean_decay: float = Field(0.0, ge=0, lt=1)
     """Running mean of the weights, which is what is validated and exported; 0: none."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> OptimiserSettings:
+        if self.momentum and self.kind != "sgd":
+            raise ValueError(f"momentum is for sgd, not for {self.kind}: leave it out")
+        if self.weight_decay and self.kind != "adamw":
+            raise ValueError(f"weight_decay is for adamw, not for {self.kind}: leave it out")
+        return self
+
+
+def require_end(settings: OptimiserSettings, steps: int | None) -> None:
+    """Raise BadInput if the rate is to fall over all steps, and nobody says how many these are."""
+    if settings.decay != "none" and steps is None:
+        raise BadInput(
+            f"optimiser.decay is {settings.decay}, over all steps of the training: give "
+            "trainer.steps too, or decay: none."
+        )
 
 
 def scale(devices: int, rule: Literal["none", "linear", "sqrt", "auto"]) -> float:

@@ -5,7 +5,7 @@
         feeder-00000.safetensors   live patches and counters of each feeder
 
 What it is: writing by all ranks, finding the newest, reading. No pickle is written or loaded.
-What it is not: a model file; petavox.ffn.trainer.export_checkpoint makes one.
+What it is not: a model file; petavox.ffn.export makes one.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import save as save_tensors
@@ -27,6 +30,9 @@ from torch import distributed as dist
 
 from petavox.errors import BadInput
 from petavox.provenance import write_atomically
+from petavox.settings import Settings
+
+S = TypeVar("S", bound=Settings)
 
 FORMAT = "petavox-training-1"
 STATE = "state.safetensors"
@@ -100,13 +106,38 @@ def publish_together(root: Path, step: int, keep: int, *, leads: bool, ranks: in
 def require_unchanged(
     now: Mapping[str, Any], then: Mapping[str, Any], keys: Iterable[str], folder: Path
 ) -> None:
-    """Raise BadInput, naming the key, if a setting that a checkpoint fixes is another now."""
+    """Raise BadInput, naming the key, if a setting that a checkpoint fixes is another now.
+
+    keys: dotted.
+    """
     for key in keys:
-        if now[key] != then[key]:
+        mine, theirs = (reduce(getitem, key.split("."), values) for values in (now, then))
+        if mine != theirs:
             raise BadInput(
-                f"{key} is {now[key]} but checkpoint {folder} was made with {then[key]}; "
+                f"{key} is {mine} but checkpoint {folder} was made with {theirs}; "
                 "resume with the settings it was started with."
             )
+
+
+def spec_in(facts: Mapping[str, Any], spec: type[S], folder: Path) -> S:
+    """The spec that a checkpoint holds. Raises BadInput if it is of another kind of network."""
+    try:
+        return spec.model_validate(facts["spec"])
+    except ValidationError:
+        raise BadInput(
+            f"checkpoint {folder} is of another kind of network; give the folder of the training "
+            "that is meant."
+        ) from None
+
+
+def require_same_network(then: S, now: S, folder: Path) -> None:
+    """Raise BadInput if a checkpoint is of another model than is trained now."""
+    notes = {"provenance", "voxel_size"}  # they change nothing in the network
+    if then.model_dump(exclude=notes) != now.model_dump(exclude=notes):
+        raise BadInput(
+            f"checkpoint {folder} is of another model than the settings describe; resume with "
+            "the settings it was started with, or start anew with --init."
+        )
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

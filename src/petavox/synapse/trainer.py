@@ -25,7 +25,13 @@ from petavox.learn.augment import AugmentSettings
 from petavox.learn.bf16 import autocast
 from petavox.learn.distributed import Place
 from petavox.learn.divergence import require_numbers
-from petavox.learn.schedule import OptimiserSettings, mean_decay_at, optimiser, rate_at
+from petavox.learn.schedule import (
+    OptimiserSettings,
+    mean_decay_at,
+    optimiser,
+    rate_at,
+    require_end,
+)
 from petavox.settings import Settings
 from petavox.synapse.apply import normalised
 from petavox.synapse.examples import ExampleSettings, Sampler, Source
@@ -33,7 +39,7 @@ from petavox.synapse.model import SynapseModel, SynapseSpec, save_model
 from petavox.synapse.network import UNet, initialised
 
 # what cannot change when a training is resumed: it would be another one
-_FIXED = ("seed", "batch", "examples", "augment", "rare", "overlap")
+_FIXED = ("seed", "batch", "examples", "augment", "rare", "overlap", "optimiser.kind")
 
 
 class SynapseTrainerSettings(Settings):
@@ -89,6 +95,7 @@ class SynapseTrainer:
                 f"augment.transpose is set, but examples.patch is {patch}: make y and x equal, or "
                 "set augment.transpose: false."
             )
+        require_end(settings.optimiser, settings.steps)
         self.spec, self.settings, self.place = spec, settings, place or Place()
         self.device = torch.device(device)
         self.network = initialised(spec.fresh(), settings.seed)
@@ -242,11 +249,8 @@ class SynapseTrainer:
     def restore(self, folder: Path) -> dict[str, Any]:
         """Take up a checkpoint, exactly; returns its facts."""
         tensors, facts = training_state.read_state(folder)
-        if SynapseSpec.model_validate(facts["spec"]) != self.spec:
-            raise BadInput(
-                f"checkpoint {folder} is of another model than the settings describe; resume with "
-                "the settings it was started with."
-            )
+        then_spec = training_state.spec_in(facts, SynapseSpec, folder)
+        training_state.require_same_network(then_spec, self.spec, folder)
         now, then = self.settings.model_dump(mode="json"), facts["settings"]
         training_state.require_unchanged(now, then, _FIXED, folder)
         self.network.load_state_dict(training_state.part(tensors, "network."))
