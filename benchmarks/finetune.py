@@ -23,7 +23,8 @@ from petavox.ffn.flood import flood
 from petavox.ffn.growth import FloodSettings
 from petavox.ffn.model import Model, load_model
 from petavox.ffn.predictor import Predictor
-from petavox.stages.train import read_settings, train
+from petavox.stages.train import train
+from petavox.stages.training_settings import read_settings
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "gala_finetune.yaml"
 

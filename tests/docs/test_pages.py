@@ -140,7 +140,7 @@ def test_yaml_blocks_are_yaml(page):
 
 def test_the_training_settings_of_the_guide_are_accepted():
     from petavox.settings import parse
-    from petavox.stages.train import TrainSettings
+    from petavox.stages.training_settings import TrainSettings
 
     text = (ROOT / "docs" / "ground-truth.md").read_text()
     block = re.search(r"^```yaml\n(.*?)^```$", text, re.M | re.S)[1]

@@ -235,12 +235,26 @@ def test_petavox_train_with_masks(tmp_path):
         train(request(), out, base=tmp_path)
 
 
+MASKS = {"image": "image.zarr", "cleft": "cleft.zarr"}
+PART = {"image": "image.zarr", "cleft": "part.zarr"}
+WIDE = {"image": "wide.zarr", "cleft": "wide.zarr"}
+PHANTOM = {"phantom": {"seed": 1, "shape": [16, 24, 24], "voxel_size": [10, 10, 10]}}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"volumes": [{"image": "image.zarr"}]}, "give `image` with `cleft`"),
         ({"volumes": [{"image": "image.zarr", "cleft": "$NOWHERE/c.zarr"}]}, "not set"),
         ({"kind": "clefts"}, "kind"),
+        ({"volumes": [{"image": "i", "cleft": "c", "table": "t"}]}, "go together"),
+        ({"volumes": [{"image": "i", "cleft": "c", "labels": "l"}]}, "go together"),
+        ({"volumes": [{"image": "i", "phantom": {"seed": 1}}]}, "stands alone"),
+        ({"volumes": [PART]}, "leaves out part"),
+        ({"volumes": [PHANTOM, {"image": "image.zarr", "cleft": "nowhere"}]}, "nowhere"),
+        ({"volumes": [PHANTOM, MASKS], "any_voxel_size": False}, "any_voxel_size"),
+        ({"volumes": [WIDE, WIDE], "memory_mb": 16}, "memory_mb 16, the most of them"),
+        ({"trainer": {"augment": {"isotropic": True, "transpose": False}}}, "isotropic: false"),
         (
             {"volumes": [{"image": "image.zarr", "cleft": "cleft.zarr", "box": "0:99,0:9,0:9"}]},
             "leaves",
@@ -249,8 +263,16 @@ def test_petavox_train_with_masks(tmp_path):
 )
 def test_bad_requests_are_told(tmp_path, changes, said):
     volumes(tmp_path)
+    for name, shape in (("part", (5, 40, 40)), ("wide", (4, 1050, 1050))):
+        made = create(
+            tmp_path / f"{name}.zarr", box=Box.of_shape(shape, (5, -7, 0)), voxel_size=(40, 4, 4),
+            dtype=np.uint8, kind="labels", chunk=(5, 20, 20), shard=(10, 40, 40),
+        )  # fmt: skip
+        finish(made, {})
     with pytest.raises(BadInput, match=said):
         train(request(**changes), tmp_path / "out", base=tmp_path)
+    tissue = {p.parent.name for p in (tmp_path / "out").rglob("phantom.json")}
+    assert not tissue or changes["volumes"] == [PHANTOM, MASKS]
 
 
 def test_annotations_of_other_voxels_than_the_image_are_refused(tmp_path):

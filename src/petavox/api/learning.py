@@ -33,13 +33,14 @@ def train(
     from petavox.errors import BadInput
     from petavox.settings import parse
     from petavox.stages import train as stage
+    from petavox.stages.training_settings import TrainSettings, read_settings
 
     if isinstance(settings, Mapping):
         if changes:
             raise BadInput("give the changes in the settings themselves; these are no file.")
-        parsed = parse(stage.TrainSettings, dict(settings), "the settings of pv.train")
+        parsed = parse(TrainSettings, dict(settings), "the settings of pv.train")
         base = Path()
     else:
         named = {k.replace("__", "."): v for k, v in changes.items()}
-        parsed, base = stage.read_settings(settings, named), Path(settings).parent
+        parsed, base = read_settings(settings, named), Path(settings).parent
     return stage.train(parsed, out, base=base, init=init, resume=resume, quiet=quiet)

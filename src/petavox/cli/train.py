@@ -49,7 +49,10 @@ def train(
     Example: petavox train train.yaml --site aurora --nodes 8 --write-job train.sh
     """
     from petavox.stages import train as stage
+    from petavox.stages import training_settings as settings_of
 
+    if write_job is None and (site is not None or nodes != 1):
+        raise BadInput("--site and --nodes are for --write-job FILE; give that too.")
     changes = {
         "device": device,
         "threads": threads,
@@ -58,16 +61,16 @@ def train(
         "trainer.precision": precision,
         "trainer.tiles_per_device": tiles_per_device,
     }
-    if stage.kind_of(settings) == "synapses":
+    if settings_of.kind_of(settings) == "synapses":
         from petavox.stages import synapses_train
 
         if write_job is not None:
             raise BadInput("--write-job is for flood-filling networks; start this one by torchrun.")
-        values = stage.changed(settings, changes)
+        values = settings_of.changed(settings, changes)
         return synapses_train.train(
             values, out, where=str(settings), base=settings.parent, init=init, resume=resume
         )
-    read = stage.read_settings(settings, changes)
+    read = settings_of.read_settings(settings, changes)
     if write_job is not None:
         from petavox.provenance import write_atomically
         from petavox.stages.training_job import job_script

@@ -1,140 +1,41 @@
 """Train: annotated volumes in, a model out.
 
 What it is: the join of petavox.ffn's training to volumes, to phantom tissue made on the spot, to
-validation by segmentation (a box is flooded and scored), and to ranks.
+validation by segmentation (petavox.stages.train_validation), and to ranks.
 What it is not: how a network learns (petavox.ffn.trainer), or when (petavox.learn.training_run).
-
-Paths in the settings are relative to the settings file; `$NAME` and `${NAME}` are filled in from
-the environment.
 """
 
 from __future__ import annotations
 
-import logging
-import math
 import os
-import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from pydantic import Field, model_validator
 
-from petavox.errors import AlreadyExists, BadInput
-from petavox.ffn.devices import Precision, device_of
-from petavox.ffn.examples import Source
-from petavox.ffn.flood import SeedSettings, flood
-from petavox.ffn.growth import FloodSettings, Growth
+from petavox.errors import BadInput
+from petavox.ffn.devices import device_of
 from petavox.ffn.model import Model, ModelSpec, load_model
-from petavox.ffn.predictor import Predictor
-from petavox.ffn.trainer import Trainer, TrainerSettings
+from petavox.ffn.pieces import Source
+from petavox.ffn.trainer import Trainer
 from petavox.learn.distributed import Place, joined, losses_told, own_device, place_in
-from petavox.learn.training_run import RunSettings, run
-from petavox.provenance import digest
-from petavox.score.overlap import adapted_rand, fill, variation_of_information
-from petavox.score.pairs import PairTable, pair_table, sums_by
-from petavox.settings import BoxSetting, NmSetting, Settings, parse, read_yaml_mapping
+from petavox.learn.training_run import run
 from petavox.space import Box
-from petavox.stages import phantom as tissue_stage
+from petavox.stages.train_validation import Validation
+from petavox.stages.training_settings import TrainingVolume, TrainSettings, VolumeSettings
+from petavox.stages.training_volumes import (
+    make_phantoms,
+    opened,
+    phantom_folder,
+    require_new,
+    require_same_voxels,
+    require_symmetric_voxels,
+    require_trained_size,
+)
 from petavox.volume import Volume
 from petavox.volume import open as open_volume
-
-log = logging.getLogger("petavox")
-
-
-class VolumeSettings(Settings):
-    """An annotated volume: image and labels, or phantom tissue to be made."""
-
-    image: str | None = None
-    labels: str | None = None
-    mask: str | None = None
-    """Volume, 0 where the annotation says nothing: no loss, no example."""
-    phantom: tissue_stage.PhantomSettings | None = None
-    """Instead of image and labels: tissue made once, in OUT/phantoms."""
-    box: BoxSetting | None = None
-    """Voxels to use; None: all that image and labels share."""
-    voxel_size: NmSetting | None = None
-    """nm, zyx; only for files that do not say."""
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> VolumeSettings:
-        if (self.phantom is None) == (self.image is None or self.labels is None):
-            raise ValueError("give `image` and `labels`, or `phantom`")
-        return self
-
-
-class TrainingVolume(VolumeSettings):
-    """A volume to learn from."""
-
-    weight: float = Field(1.0, gt=0)
-    """Share of the examples, relative to the other volumes'."""
-
-
-class ValidationSettings(VolumeSettings):
-    """A box that is flooded and scored; keep it apart from what is learned from."""
-
-    flood: FloodSettings = Field(default_factory=FloodSettings)
-    seeds: SeedSettings = Field(default_factory=SeedSettings)
-    evaluations: float = Field(100.0, gt=0)
-    """Evaluations of each voxel after which a flood is stopped and scored as it is: an early
-    network would flood without end. A good one needs about 60."""
-    precision: Precision = "f32"
-
-
-class GreySettings(Settings):
-    """Grey values of raw images; the network sees (raw - mean) / std."""
-
-    mean: float
-    std: float = Field(gt=0)
-
-
-class TrainSettings(Settings):
-    """A training."""
-
-    kind: Literal["ffn"] = "ffn"
-    """`synapses` is another training: petavox.stages.synapses_train."""
-    model: ModelSpec | None = None
-    """Geometry and normalisation; left out with --init, which brings its own."""
-    grey: GreySettings | None = None
-    """With --init: mean and deviation of the new images' grey values, instead of the model's."""
-    volumes: list[TrainingVolume] = Field(min_length=1)
-    validation: ValidationSettings | None = None
-    """Without it the last model is taken for the best."""
-    device: str = "cpu"
-    threads: int | None = Field(None, ge=1)
-    """Of the processor, for each rank; None: as torch finds fit."""
-    trainer: TrainerSettings = Field(default_factory=TrainerSettings)
-    run: RunSettings = Field(default_factory=RunSettings)
-
-
-def read_settings(path: str | Path, changes: dict[str, Any] | None = None) -> TrainSettings:
-    """The settings in a file; `changes` replace keys, dotted (None: leave as it is)."""
-    return parse(TrainSettings, changed(path, changes), str(path))
-
-
-def changed(path: str | Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The values in a file of settings, with some replaced; see `read_settings`."""
-    values = read_yaml_mapping(path)
-    for key, value in (changes or {}).items():
-        if value is not None:
-            *above, name = key.split(".")
-            here = values
-            for part in above:
-                here = here.setdefault(part, {})
-            here[name] = value
-    return values
-
-
-def kind_of(path: str | Path) -> str:
-    """Which network a file of settings is for: "synapses", or "ffn" where it does not say.
-
-    Raises BadInput for another kind.
-    """
-    kind = read_yaml_mapping(path).get("kind", "ffn")
-    if kind not in ("ffn", "synapses"):
-        raise BadInput(f"kind in {path} is '{kind}': it must be ffn or synapses.")
-    return str(kind)
 
 
 def train(
@@ -154,30 +55,34 @@ def train(
     """
     out, base = Path(out), Path(base)
     place = place_in(os.environ)
-    if (out / "checkpoints").exists() and not resume:
-        raise AlreadyExists(f"{out} holds a training; pass --resume, or choose another --out.")
+    if not resume:
+        require_new(out)
     start = None if init is None else load_model(init)
-    if settings.model is None and start is None:
-        raise BadInput("the settings have no `model`; give one, or --init MODEL.")
+    spec = _spec(settings, start)
     kind = str(device_of(settings.device))
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    with joined(place, kind), losses_told(place, "start the same command again with --resume"):
-        spec = _spec(settings, start, place)
-        sources = _sources(settings, out / "phantoms", base, place)
+    with (
+        losses_told(place, "start the same command again with --resume"),
+        joined(place, kind, timeout_s=60 * settings.run.silence_minutes),
+    ):
+        held, judged = _opened(settings, out / "phantoms", base, place)
+        spec = _with_voxel_size(spec, settings, held, judged)
         device = own_device(kind, place)
         trainer = Trainer(
             spec,
-            sources,
+            [h.source(v, i) for i, (h, v) in enumerate(zip(held, settings.volumes, strict=True))],
             settings.trainer,
             device=device,
             place=place,
             start=None if start is None else start.network,
         )
-        validation = settings.validation
         validate = None
-        if validation is not None and place.leads:
-            validate = Validation(validation, out / "phantoms", base, device)
+        if judged is not None and settings.validation is not None and place.leads:
+            validate = Validation(
+                settings.validation, spec, judged.box, judged.image, judged.labels, judged.mask,
+                device,
+            )  # fmt: skip
         return run(
             trainer,
             out,
@@ -189,177 +94,100 @@ def train(
         )
 
 
-class Validation:
-    """Floods a box with a model and scores it against the truth."""
-
-    def __init__(
-        self, settings: ValidationSettings, phantoms: Path, base: Path, device: torch.device
-    ) -> None:
-        image, labels, _ = _opened(settings, phantoms, base, alone=True)
-        box = _box(settings, image, labels)
-        self.settings, self.device = settings, device
-        self.voxel_size = tuple(image.voxel_size)
-        self.image, self.truth = image.read(box), labels.read(box)
-
-    def __call__(self, model: Model) -> dict[str, float]:
-        """Scores where the truth has an object; VI in bits.
-
-        `adapted_rand` counts all empty voxels as one object, as is usual. `error`, which chooses
-        the best model, counts each as an object of its own: nothing found is error 1.
-        """
-        predictor = Predictor(model, device=self.device, precision=self.settings.precision)
-        most = self.settings.evaluations * self.image.size / math.prod(model.spec.fov)
-        budget = _Budget(max(1, round(most)))
-        settings = self.settings
-        try:
-            canvas = flood(
-                self.image, predictor, model.spec, voxel_size=self.voxel_size,
-                settings=settings.flood, seeds=settings.seeds, watcher=budget,
-            )  # fmt: skip
-        except _Spent as spent:
-            canvas = spent.canvas
-            log.info("validation: stopped after %d fields of view", budget.most)
-        table = pair_table(canvas.labels(), self.truth)
-        known = table.where(table.truth > 0)
-        vi = variation_of_information(table.labelled())
-        found = table.labelled()
-        # pairs of voxels joined in the truth that are also joined in the result
-        joined_found = adapted_rand(found).recall * _pairs(found) if len(found) else 0.0
-        recall = joined_found / _pairs(known) if _pairs(known) else 1.0
-        precision = adapted_rand(found).precision if len(found) else 1.0
-        return {
-            "error": 1 - 2 * precision * recall / (precision + recall),
-            "adapted_rand": adapted_rand(known).error,
-            "rand_precision": precision,
-            "rand_recall": recall,
-            "vi_split": vi.split,
-            "vi_merge": vi.merge,
-            "fill": fill(table),
-            "objects": float(canvas.counters["objects"]),
-            "fovs": float(canvas.counters["fovs"]),
-        }
-
-
-def _pairs(table: PairTable) -> float:
-    """Pairs of voxels that the truth joins, among the voxels of a table."""
-    _, sums, _ = sums_by(table.truth, table.voxels.astype(np.float64))
-    return float(sums @ sums - sums.sum())
-
-
-class _Spent(Exception):
-    def __init__(self, canvas: Any) -> None:
-        super().__init__()
-        self.canvas = canvas
-
-
-class _Budget:
-    """Watcher that ends a flood after so many fields of view."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-
-    def stepped(self, canvas: Any, growth: Growth) -> None:
-        if canvas.counters["fovs"] >= self.most:
-            raise _Spent(canvas)
-
-
 # -- volumes ---------------------------------------------------------------------------------
 
 
-def _sources(settings: TrainSettings, phantoms: Path, base: Path, place: Place) -> list[Source]:
-    made = [v.phantom for v in settings.volumes if v.phantom is not None]
-    if settings.validation is not None and settings.validation.phantom is not None:
-        made.append(settings.validation.phantom)
-    if place.leads:
-        for tissue in made:
-            _phantom(tissue, phantoms)
-    if place.ranks > 1 and made:
-        torch.distributed.barrier()
-    out = []
-    for number, volume in enumerate(settings.volumes):
-        image, labels, mask = _opened(volume, phantoms, base, alone=place.ranks == 1)
-        if mask is not None:
-            _require_same_voxels(image, mask)
-        out.append(
-            Source(
-                name=volume.image or f"phantom {number}",
-                box=_box(volume, image, labels),
-                image=image.read,
-                labels=labels.read,
-                mask=None if mask is None else mask.read,
-                weight=volume.weight,
-            )
+@dataclass(frozen=True)
+class _Annotated:
+    """An annotated volume that was opened; all three hold `box`, in the same voxels."""
+
+    image: Volume
+    labels: Volume
+    mask: Volume | None
+    box: Box
+
+    def source(self, settings: TrainingVolume, number: int) -> Source:
+        """For the trainer."""
+        return Source(
+            name=settings.image or f"phantom {number}",
+            box=self.box,
+            image=self.image.read,
+            labels=self.labels.read,
+            mask=None if self.mask is None else self.mask.read,
+            weight=settings.weight,
         )
-    return out
 
 
 def _opened(
-    settings: VolumeSettings, phantoms: Path, base: Path, *, alone: bool
-) -> tuple[Volume, Volume, Volume | None]:
-    def at(path: str) -> Volume:
-        filled = os.path.expandvars(path)
-        if "$" in filled:
-            raise BadInput(f"{path} names an environment variable that is not set.")
-        place = filled if "://" in filled else str(base / filled)
-        return open_volume(place, voxel_size=settings.voxel_size)
+    settings: TrainSettings, phantoms: Path, base: Path, place: Place
+) -> tuple[list[_Annotated], _Annotated | None]:
+    """The volumes to learn from, and that of the validation. What is given by files is checked
+    before phantom tissue is made."""
+    asked: list[VolumeSettings] = list(settings.volumes)
+    if settings.validation is not None:
+        asked.append(settings.validation)
+    given = {id(v): _annotated(v, base) for v in asked if v.phantom is None}
+    make_phantoms([v.phantom for v in asked if v.phantom is not None], phantoms, place)
+    every = [given.get(id(v)) or _tissue(v, phantoms) for v in asked]
+    first = every[0].image
+    for one in every:
+        if one.image.dtype != first.dtype:
+            raise BadInput(
+                f"{first.path} holds {first.dtype}, {one.image.path} {one.image.dtype}: their grey "
+                "values cannot have one mean and deviation; bring them to one type."
+            )
+        require_symmetric_voxels(settings.trainer.augment, one.image.path, [*one.image.voxel_size])
+    return every[: len(settings.volumes)], None if settings.validation is None else every[-1]
 
-    if settings.phantom is not None:
-        folder = (
-            _phantom(settings.phantom, phantoms) if alone else _folder(settings.phantom, phantoms)
-        )
-        return open_volume(folder / "image.zarr"), open_volume(folder / "labels.zarr"), None
+
+def _annotated(settings: VolumeSettings, base: Path) -> _Annotated:
     assert settings.image is not None
     assert settings.labels is not None
-    return (
-        at(settings.image),
-        at(settings.labels),
-        None if settings.mask is None else at(settings.mask),
-    )
+    image = opened(settings.image, base, settings.voxel_size)
+    labels = opened(settings.labels, base, settings.voxel_size)
+    mask = None if settings.mask is None else opened(settings.mask, base, settings.voxel_size)
+    return _checked(settings, image, labels, mask)
 
 
-def _folder(settings: tissue_stage.PhantomSettings, phantoms: Path) -> Path:
-    return phantoms / digest(settings.model_dump(mode="json"))[:12]
+def _tissue(settings: VolumeSettings, phantoms: Path) -> _Annotated:
+    assert settings.phantom is not None
+    folder = phantom_folder(settings.phantom, phantoms)
+    image, labels = open_volume(folder / "image.zarr"), open_volume(folder / "labels.zarr")
+    return _checked(settings, image, labels, None)
 
 
-def _phantom(settings: tissue_stage.PhantomSettings, phantoms: Path) -> Path:
-    """Make phantom tissue, unless it is there."""
-    folder = _folder(settings, phantoms)
-    if not (folder / "phantom.json").is_file():
-        shutil.rmtree(folder, ignore_errors=True)  # half made by a run that died
-        tissue_stage.write(folder, settings)
-    return folder
-
-
-def _require_same_voxels(image: Volume, other: Volume) -> None:
-    if tuple(image.voxel_size) != tuple(other.voxel_size):
-        raise BadInput(
-            f"{image.path} has voxels of {image.voxel_size}, {other.path} of "
-            f"{other.voxel_size}; they must be equal."
-        )
-
-
-def _box(settings: VolumeSettings, image: Volume, labels: Volume) -> Box:
-    shared = image.box.intersection(labels.box)
-    _require_same_voxels(image, labels)
+def _checked(
+    settings: VolumeSettings, image: Volume, labels: Volume, mask: Volume | None
+) -> _Annotated:
+    require_same_voxels(image, labels)
     if image.dtype.kind != "u" or labels.dtype.kind != "u":
         raise BadInput(
             f"{image.path} holds {image.dtype}, {labels.path} {labels.dtype}: both must be "
             "unsigned whole numbers."
         )
-    if settings.box is None:
-        if shared.is_empty:
-            raise BadInput(f"{image.path} and {labels.path} share no voxel.")
-        return shared
-    if not shared.contains(settings.box):
-        raise BadInput(
-            f"box {settings.box} leaves what {image.path} and its labels share: {shared}."
-        )
-    return settings.box
+    shared = image.box.intersection(labels.box)
+    if shared.is_empty:
+        raise BadInput(f"{image.path} and {labels.path} share no voxel.")
+    box = shared if settings.box is None else settings.box
+    if not shared.contains(box):
+        raise BadInput(f"box {box} leaves what {image.path} and its labels share: {shared}.")
+    if mask is not None:
+        require_same_voxels(image, mask)
+        if not mask.box.contains(box):
+            raise BadInput(
+                f"mask {mask.path} has {mask.box}, which leaves out part of {box}: give a `box` "
+                "that the mask holds."
+            )
+    return _Annotated(image, labels, mask, box)
 
 
-def _spec(settings: TrainSettings, start: Model | None, place: Place) -> ModelSpec:
+# -- model -----------------------------------------------------------------------------------
+
+
+def _spec(settings: TrainSettings, start: Model | None) -> ModelSpec:
     if start is None:
-        assert settings.model is not None
+        if settings.model is None:
+            raise BadInput("the settings have no `model`; give one, or --init MODEL.")
         if settings.grey is not None:
             raise BadInput("`grey` is for --init; a new model has image_mean and image_std.")
         return settings.model
@@ -377,8 +205,28 @@ def _spec(settings: TrainSettings, start: Model | None, place: Place) -> ModelSp
     return theirs.model_copy(update=change)
 
 
+def _with_voxel_size(
+    spec: ModelSpec,
+    settings: TrainSettings,
+    held: Sequence[_Annotated],
+    judged: _Annotated | None,
+) -> ModelSpec:
+    """The spec, its voxel size that of the first volume where it does not say.
+
+    Raises BadInput if a volume has voxels unlike those of the model.
+    """
+    first = held[0].image.voxel_size
+    asked = spec.voxel_size or (first.z, first.y, first.x)
+    for one in (*held, *([judged] if judged is not None else [])):
+        require_trained_size(
+            one.image.path, [*one.image.voxel_size], asked, any_voxel_size=settings.any_voxel_size
+        )
+    return spec.model_copy(update={"voxel_size": asked})
+
+
 def _provenance(settings: TrainSettings, start: Model | None) -> dict[str, Any]:
     out: dict[str, Any] = {"settings": settings.model_dump(mode="json")}
     if start is not None:
-        out["started_from"] = {"digest": start.digest, **start.spec.provenance}
+        # an imported model has a digest in its provenance, that of the file it was imported from
+        out["started_from"] = {**start.spec.provenance, "digest": start.digest}
     return out

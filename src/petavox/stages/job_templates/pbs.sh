@@ -17,7 +17,7 @@ export OMP_NUM_THREADS={threads}
 export PYTHONUNBUFFERED=1
 
 RESUME=""
-if [ -d {out}/checkpoints ]; then RESUME="--resume"; fi
+if ls {out}/checkpoints/step-*/state.safetensors >/dev/null 2>&1; then RESUME="--resume"; fi
 
 mpiexec -n {total_ranks} --ppn {ranks_per_node} --depth={threads} --cpu-bind depth \
   {command} $RESUME

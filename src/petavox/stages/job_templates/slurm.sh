@@ -18,7 +18,7 @@ export OMP_NUM_THREADS={threads}
 export PYTHONUNBUFFERED=1
 
 RESUME=""
-if [ -d {out}/checkpoints ]; then RESUME="--resume"; fi
+if ls {out}/checkpoints/step-*/state.safetensors >/dev/null 2>&1; then RESUME="--resume"; fi
 
 srun --kill-on-bad-exit=1 \
   {command} $RESUME
