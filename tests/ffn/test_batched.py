@@ -19,7 +19,8 @@ from petavox.ffn.moves import moves, moves_of_many, quantised, quantised_many
 from petavox.ffn.predictor import Predictor
 from petavox.ffn.restrict import Restrictor
 from petavox.ffn.shipped import MODEL
-from petavox.ffn.tune import Candidate, flooding, knobs
+from petavox.ffn.tune import Candidate, knobs
+from petavox.ffn.tuned_work import flooding
 from tests.ffn.brightness import brightness_model
 
 TINY = brightness_model(deltas=(3, 3, 3))

@@ -17,7 +17,7 @@ _Memory = Annotated[
     float | None, typer.Option("--memory", help="Memory bound, GB; default 80 % of what is free.")
 ]
 _Seconds = Annotated[float, typer.Option(help="Seconds of each measurement.", min=0.1)]
-_Device = Annotated[str | None, typer.Option(help="cpu, cuda, xpu.")]
+_Device = Annotated[str | None, typer.Option(help="cpu, cuda, xpu; default: as the settings say.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Leave the settings as they are.")]
 
 

@@ -1,13 +1,12 @@
 """Tune: which precision, memory format, threads, batch and processes are fastest on this machine.
 
 What it is: candidates, the measurement of one candidate in processes of its own, and the search:
-one knob after another from the untuned f32 default, keeping what is faster. Training is measured
-as whole steps (sampling, network, optimiser), flooding as rounds of the batched driver: gather,
-network, write back and find the moves, for all lanes.
-What it is not: the settings file (petavox.stages.tune).
+one knob after another from the untuned f32 default, keeping what is faster.
+What it is not: the work that is measured (petavox.ffn.tuned_work), or the settings file
+(petavox.stages.tune).
 
 Each candidate runs in fresh processes, so that threads, memory and caches of one cannot help or
-hinder another: `python -m petavox.ffn.tune PLAN` is such a process.
+hinder another.
 """
 
 from __future__ import annotations
@@ -15,23 +14,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from petavox.errors import BadInput, WorkFailed
-from petavox.ffn.model import Model, ModelSpec
-from petavox.ffn.network import ConvStack
+from petavox.ffn.model import ModelSpec
 from petavox.settings import Settings
-from petavox.space import zyx
 
 Work = Literal["train", "segment"]
 
@@ -184,7 +178,7 @@ def _in_processes(plan: dict[str, Any], candidate: Candidate) -> list[dict[str, 
     environment = dict(os.environ)
     if candidate.threads:
         environment["OMP_NUM_THREADS"] = str(candidate.threads)
-    command = [sys.executable, "-m", "petavox.ffn.tune", json.dumps(plan)]
+    command = [sys.executable, "-m", "petavox.ffn.tuned_work", json.dumps(plan)]
     running = [
         subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -204,7 +198,10 @@ def _in_processes(plan: dict[str, Any], candidate: Candidate) -> list[dict[str, 
             process.stdin.flush()
         out = []
         for process in running:
-            text, errors = process.communicate(timeout=600)
+            try:
+                text, errors = process.communicate(timeout=60 + 10 * plan["seconds"])
+            except subprocess.TimeoutExpired:
+                raise WorkFailed("cannot run: one step takes longer than the measurement") from None
             if process.returncode:
                 said = errors.strip().splitlines()
                 raise WorkFailed(f"cannot run: {said[-1][:100] if said else 'process died'}")
@@ -214,90 +211,6 @@ def _in_processes(plan: dict[str, Any], candidate: Candidate) -> list[dict[str, 
         for process in running:
             process.kill()
             process.wait()
-
-
-# -- the process that is measured ------------------------------------------------------------
-
-
-def _work(plan: dict[str, Any]) -> None:
-    candidate = Candidate.model_validate(plan["candidate"])
-    if candidate.threads:
-        torch.set_num_threads(candidate.threads)
-    spec = ModelSpec.model_validate(plan["spec"])
-    step = _training(spec, candidate, plan["device"])
-    if plan["work"] == "segment":
-        step = flooding(spec, candidate, plan["device"])
-    step()
-    step()
-    print("ready", flush=True)
-    sys.stdin.readline()
-    fovs, started = 0, time.perf_counter()
-    while time.perf_counter() - started < plan["seconds"]:
-        fovs += step()
-    seconds = time.perf_counter() - started
-    # kilobytes on Linux, bytes on macOS
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    if plan["device"].startswith("cuda"):
-        memory = torch.cuda.max_memory_reserved() / 2**20
-    print(json.dumps({"fov_per_s": fovs / seconds, "memory_mb": memory}), flush=True)
-
-
-def _training(spec: ModelSpec, candidate: Candidate, device: str) -> Callable[[], int]:
-    from petavox.ffn.examples import ExampleSettings, Source
-    from petavox.ffn.trainer import Trainer, TrainerSettings
-    from petavox.space import Box
-
-    side = [max(64, 2 * (f + 2 * d)) for f, d in zip(spec.fov, spec.deltas, strict=True)]
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 255, side).astype(np.uint8)
-    labels = (np.indices(side).sum(0) // 16 + 1).astype(np.uint32)
-    source = Source(
-        "made for measuring", Box.of_shape(side),
-        lambda b: image[b.slices()], lambda b: labels[b.slices()],
-    )  # fmt: skip
-    trainer = Trainer(
-        spec,
-        [source],
-        TrainerSettings(
-            batch=candidate.batch, live=candidate.live, steps=10**9,
-            precision=candidate.precision, memory_format=candidate.memory_format,
-            compile=candidate.compile, examples=ExampleSettings(min_object_size=1, candidates=64),
-        ),
-        device=device,
-    )  # fmt: skip
-    return lambda: int(trainer.step()["fovs"])
-
-
-def flooding(spec: ModelSpec, candidate: Candidate, device: str) -> Callable[[], int]:
-    """A function that makes one round of the batched driver; returns the fields of view in it."""
-    from petavox.ffn.batched import LockStep
-    from petavox.ffn.canvas import Canvas
-    from petavox.ffn.lanes import LaneSettings
-    from petavox.ffn.predictor import Predictor
-
-    network = ConvStack(spec.depth, spec.features, spec.norm)
-    predictor = Predictor(Model(spec, network), device=device, precision=candidate.precision)
-    if candidate.memory_format == "contiguous":
-        predictor.memory_format = torch.contiguous_format
-        predictor.network = predictor.network.to(memory_format=torch.contiguous_format)
-    if candidate.compile:
-        predictor.network = torch.compile(predictor.network)
-    rng = np.random.default_rng(0)
-    shape = [f + 2 * d for f, d in zip(spec.fov, spec.deltas, strict=True)]
-    canvases = []
-    for _ in range(candidate.lanes):
-        canvas = Canvas(rng.normal(size=shape).astype(np.float32), predictor, spec)
-        canvas.seeds = np.array([[n // 2 for n in shape]])
-        canvases.append(canvas)
-    driver = LockStep(canvases, predictor, LaneSettings(per_call=candidate.batch))
-    centre = zyx([n // 2 for n in shape])
-
-    def step() -> int:
-        driver.round_at(centre)
-        return candidate.lanes
-
-    return step
 
 
 def table(found: list[Measured]) -> list[dict[str, Any]]:
@@ -324,7 +237,3 @@ def bound(memory_gb: float | None) -> float:
     except (ValueError, OSError):
         raise BadInput("this system does not say how much memory is free; give --memory.") from None
     return 0.8 * pages / 2**20
-
-
-if __name__ == "__main__":
-    _work(json.loads(sys.argv[1]))

@@ -8,6 +8,7 @@ Lines of the file are edited in place: comments and the order of keys stay.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from petavox.ffn.model import ModelSpec, load_spec
 from petavox.provenance import write_atomically
 from petavox.settings import parse, read_yaml_mapping
 from petavox.stages.segment import SegmentSettings
-from petavox.stages.train import read_settings
+from petavox.stages.training_settings import TrainSettings, read_settings
 
 
 def tune(
@@ -40,11 +41,13 @@ def tune(
 ) -> dict[str, Any]:
     """Find the fastest way to train or segment here; write it into `settings`.
 
-    model: whose geometry is measured; needed for segment, and for settings without `model`.
-    said: told of each measurement. Returns the table and the gain over the untuned f32 default.
+    device: to measure on; None: that of the settings.  model: whose geometry is measured; needed
+    for segment, and for settings without `model`.  said: told of each measurement.
+    Returns the table and the gain over the untuned f32 default.
     """
-    spec = _spec(work, settings, model)
-    on = str(device_of(device or "cpu"))
+    read = _read(work, settings)
+    spec = _spec(read, model)
+    on = str(device_of(device or read.device))
     tries = measuring.knobs(
         work,
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
@@ -61,7 +64,7 @@ def tune(
     if found[0].why_not:
         raise BadInput(f"even the default cannot be used: {found[0].why_not}.")
     best = measuring.winner(found)
-    changes = _changes(work, best.candidate, on)
+    changes = _changes(read, best.candidate, on)
     if write:
         text = settings.read_text() if settings.exists() else ""
         write_atomically(settings, edited(text, changes))
@@ -77,25 +80,30 @@ def tune(
     }
 
 
-def _spec(work: measuring.Work, settings: Path, model: Path | None) -> ModelSpec:
+def _read(work: measuring.Work, settings: Path) -> TrainSettings | SegmentSettings:
     if work == "train":
-        read = read_settings(settings)
-        if model is None and read.model is not None:
-            return read.model
-    elif settings.exists():
-        parse(SegmentSettings, read_yaml_mapping(settings), str(settings))
-    if model is None:
-        raise BadInput("give --model: without it nothing says how large the network is.")
-    return load_spec(model)
+        return read_settings(settings)
+    values = read_yaml_mapping(settings) if settings.exists() else {}
+    return parse(SegmentSettings, values, str(settings))
 
 
-def _changes(work: measuring.Work, best: measuring.Candidate, device: str) -> dict[str, Any]:
+def _spec(read: TrainSettings | SegmentSettings, model: Path | None) -> ModelSpec:
+    if model is not None:
+        return load_spec(model)
+    if isinstance(read, TrainSettings) and read.model is not None:
+        return read.model
+    raise BadInput("give --model: without it nothing says how large the network is.")
+
+
+def _changes(
+    read: TrainSettings | SegmentSettings, best: measuring.Candidate, device: str
+) -> dict[str, Any]:
     """Dotted keys and values for the settings file.
 
     Several processes are not written: training takes them from its launcher, segmentation from
     its site; the table says how many pay. Lanes are for `--blocks --lanes`, not for one subvolume.
     """
-    if work == "segment":
+    if isinstance(read, SegmentSettings):
         return {"precision": best.precision, "device": device}
     changes: dict[str, Any] = {
         "device": device,
@@ -105,8 +113,8 @@ def _changes(work: measuring.Work, best: measuring.Candidate, device: str) -> di
         "trainer.memory_format": best.memory_format,
         "trainer.compile": best.compile,
     }
-    if best.threads:
-        changes["threads"] = best.threads
+    if best.threads or read.threads is not None:
+        changes["threads"] = best.threads or None
     return changes
 
 
@@ -161,4 +169,4 @@ def _set(text: str, above: str | None, name: str, value: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
