@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from petavox import volume
 from petavox.blocks import Ledger
 from petavox.cli.app import app
 from petavox.errors import BadInput, NotComplete
 from petavox.stages import edit, tables
 from petavox.stages.agglomerated import Agglomerated
 from petavox.stages.why import why
-from tests.stages.agglomerated_tissue import agglomerated, read
+from petavox.volume import state
+from tests.stages.agglomerated_tissue import agglomerated, read, slabs, stored
 
 
 @pytest.fixture
@@ -132,12 +134,13 @@ def test_why_tells_members_pairs_seeds_and_edits(out):
 
 def test_why_finds_the_seeds_of_blocks(tmp_path):
     from petavox.segment.links import pack
-    from petavox.stages import tables
     from petavox.stages.relabel import write_lookup
     from petavox.stages.why import origins
 
     one, other = (int(pack(b, np.array([n]))[0]) for b, n in ((0, 2), (3, 1)))
-    tables.create(tmp_path / "labels.blocks.origins")
+    (tmp_path / "objects").mkdir()
+    state.finish(tmp_path / "objects", {"key": "of these blocks"})
+    tables.create(tmp_path / "objects.origins")
     write_lookup(
         tmp_path / "labels.lookup", [(np.array([other], np.uint64), np.array([one], np.uint64))]
     )
@@ -145,7 +148,9 @@ def test_why_finds_the_seeds_of_blocks(tmp_path):
         locals_ = np.array([1, 2], np.uint32)
         columns = {f"seed_{k}": locals_.astype(np.int64) + block for k in "zyx"}
         columns |= {"local": locals_, "fovs": np.array([5, 7]) * n}
-        tables.write(tables.part(tmp_path / "labels.blocks.origins", block), columns)
+        tables.write(tables.part(tmp_path / "objects.origins", block), columns)
+    made = {"objects": {"path": "objects", "key": "of these blocks"}}
+    state.finish(tmp_path / "labels.lookup", made)
     (tmp_path / "labels").mkdir()
     found = origins(str(tmp_path / "labels"), np.array([one], np.uint64))
     assert found[one] == {
@@ -153,6 +158,27 @@ def test_why_finds_the_seeds_of_blocks(tmp_path):
         "fovs": 14 + 5,
         "objects_of_blocks": 2,
     }
+    # other blocks lie there now: their seeds made nothing of this
+    state.finish(tmp_path / "objects", {"key": "of others"})
+    found = origins(str(tmp_path / "labels"), np.array([one], np.uint64))
+    assert found[one]["seed"].endswith("objects was segmented again since")
+
+
+def test_why_finds_the_blocks_of_a_run_by_whatever_name(tmp_path):
+    from petavox.stages.blockwise_segment import BlockwiseSettings, segment_blocks
+    from petavox.stages.reconcile import reconcile
+    from petavox.stages.why import origins
+
+    stored(tmp_path / "image", slabs(), kind="image")
+    settings = BlockwiseSettings(block=(8, 8, 8), context=(2, 2, 2), method="components")
+    with Ledger(tmp_path / "run" / "ledger.db") as ledger:
+        how = {"ledger": ledger, "quiet": True}
+        segment_blocks(tmp_path / "image", tmp_path / "any.blocks", settings=settings, **how)
+        reconcile(tmp_path / "any.blocks", tmp_path / "other.zarr", **how)
+    ids = np.unique(volume.open(tmp_path / "other.zarr").read())
+    found = origins(str(tmp_path / "other.zarr"), ids[ids > 0])
+    # slabs 2 to 5 lie in the context of a second block too
+    assert [f["objects_of_blocks"] for f in found.values()] == [1, 2, 2, 2, 2, 1]
 
 
 def test_the_commands(out):

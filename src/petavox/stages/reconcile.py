@@ -20,6 +20,7 @@ vote with the two planes of voxels on either side of each face.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from pathlib import Path
@@ -287,5 +288,8 @@ def merge(votes: Votes, lookup: Path, ledger: Ledger) -> dict[str, Any]:
         counters=proof,
         seconds=seconds,
     )
-    state.finish(lookup, {**made, "key": key, "proof": proof})
+    # from here, so that a run that is moved as a whole still finds them
+    objects = votes.reads["objects"]
+    source = {"path": os.path.relpath(objects, lookup.parent), "key": made_by(objects)}
+    state.finish(lookup, {**made, "key": key, "proof": proof, "objects": source})
     return proof

@@ -5,7 +5,7 @@ the rule, the seeds and blocks they came from, and edits by hand; gathered from 
 the volumes. What it is not: a computation.
 
     seeds of `petavox segment`            LABELS/origins.json
-    seeds of blocks, then reconciled      LABELS.lookup, LABELS.blocks.origins
+    seeds of blocks, then reconciled      LABELS.lookup says where the blocks are; OBJECTS.origins
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from petavox.blocks.content import made_by
 from petavox.errors import BadInput
 from petavox.segment.agglomeration import ACCEPTED, final_of, members
 from petavox.segment.links import block_of, local_of
 from petavox.stages import tables
 from petavox.stages.agglomerate import beside
 from petavox.stages.agglomerated import Agglomerated
-from petavox.volume import places
+from petavox.stages.relabel import INDEX
+from petavox.volume import places, state
 
 SCORES = ("iou", "aa", "ab", "ba", "bb", "deleted_a", "deleted_b", "odds", "odds_asked")
 
@@ -99,26 +101,52 @@ def origins(labels: str, ids: np.ndarray) -> dict[int, dict[str, Any]]:
             for i in ids
             if str(int(i)) in known
         }
-    blocks, lookup = beside(labels, "blocks.origins"), beside(labels, "lookup")
-    if not (blocks.exists() and (lookup / "index.json").exists()):
+    return _of_blocks(beside(labels, "lookup"), np.asarray(ids, np.uint64))
+
+
+def _of_blocks(lookup: Path, ids: np.ndarray) -> dict[int, dict[str, Any]]:
+    """Seeds of the objects of blocks that were reconciled into each of some ids.
+
+    Every file is read once, however many ids are asked for.
+    """
+    said = (state.read(lookup) or {}) if lookup.is_dir() else {}
+    source = (said.get("provenance") or {}).get("objects")
+    if said.get("state") != "complete" or source is None:
         return {}
-    return {int(i): _of_blocks(blocks, lookup, int(i)) for i in ids}
+    objects = (lookup.parent / source["path"]).resolve()
+    seeds = beside(objects, "origins")
+    if not seeds.exists():
+        return {}
+    if made_by(objects) != source["key"]:
+        return {int(i): {"seed": f"{objects} was segmented again since"} for i in ids}
+    packed, final = _members(lookup, ids)
+    blocks = block_of(packed)
+    order = np.lexsort((packed, blocks))
+    numbers, starts = np.unique(blocks[order], return_index=True)
+    found: dict[int, list[str]] = {int(i): [] for i in ids}
+    fovs = dict.fromkeys(found, 0)
+    for block, rows in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
+        table = tables.read(tables.part(seeds, block))
+        owners = dict(zip(local_of(packed[rows]).tolist(), final[rows].tolist(), strict=True))
+        for i in np.flatnonzero(np.isin(table["local"], local_of(packed[rows]))):
+            owner = owners[int(table["local"][i])]
+            place = ",".join(str(int(table[f"seed_{k}"][i])) for k in "zyx")
+            found[owner].append(f"{place} (block {block})")
+            fovs[owner] += int(table["fovs"][i])
+    names, counts = np.unique(final, return_counts=True)
+    parts = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    return {
+        i: {"seed": "; ".join(text), "fovs": fovs[i], "objects_of_blocks": parts[i]}
+        for i, text in found.items()
+    }
 
 
-def _of_blocks(blocks: Path, lookup: Path, final: int) -> dict[str, Any]:
-    """Seeds of the objects of blocks that were reconciled into one id."""
-    local = [np.array([final], np.uint64)]
-    for file in places.read_json(lookup, "index.json")["files"]:  # type: ignore[index]
+def _members(lookup: Path, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Objects of blocks, and into which of some ids each was reconciled."""
+    packed, final = [ids], [ids]
+    for file in places.read_json(lookup, INDEX)["files"]:  # type: ignore[index]
         table = tables.read(lookup / file["file"])
-        local.append(table["id"][table["final"] == final])
-    packed = np.unique(np.concatenate(local))
-    seeds, fovs = [], 0
-    for block in np.unique(block_of(packed)):
-        table = tables.read(tables.part(blocks, int(block)))
-        mine = np.isin(table["local"], local_of(packed[block_of(packed) == block]))
-        fovs += int(table["fovs"][mine].sum())
-        seeds += [
-            f"{','.join(str(int(table[f'seed_{k}'][i])) for k in 'zyx')} (block {block})"
-            for i in np.flatnonzero(mine)
-        ]
-    return {"seed": "; ".join(seeds), "fovs": fovs, "objects_of_blocks": len(packed)}
+        here = np.isin(table["final"], ids)
+        packed.append(table["id"][here])
+        final.append(table["final"][here])
+    return np.concatenate(packed), np.concatenate(final)
