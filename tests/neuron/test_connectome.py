@@ -206,6 +206,13 @@ def test_ids_of_a_csv_are_read_whole_and_an_empty_partner_is_nobody(tmp_path):
         read_table(file)
 
 
+def test_a_place_that_is_no_number_is_refused():
+    rows = synapse_rows()
+    at = pa.array([float("nan")] * rows.num_rows)
+    with pytest.raises(BadInput, match=r"'x_nm' of s holds nan in row 1"):
+        tables.checked(rows.set_column(3, "x_nm", at), tables.SYNAPSES, "s")
+
+
 def test_ids_that_went_through_decimal_numbers_are_refused():
     rows = pa.table({"id": [1.0, 2.0**53], "neuron": [1, 2]})
     with pytest.raises(BadInput, match=r"'id' of m holds 9007199254740992 as double"):

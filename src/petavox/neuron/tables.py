@@ -24,6 +24,7 @@ from petavox.merging import merged
 from petavox.space import Zyx
 
 _POSITION = [("z_nm", pa.float64()), ("y_nm", pa.float64()), ("x_nm", pa.float64())]
+_PLACE = tuple(pa.schema(_POSITION))
 _BOX = [(f"{axis}{end}_nm", pa.float64()) for end in (0, 1) for axis in "zyx"]
 
 SYNAPSES = pa.schema(
@@ -75,7 +76,8 @@ def checked(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
     """The columns of a schema, cast to its types; columns it does not know are dropped.
 
     An empty pre or post is 0, nobody. Raises BadInput naming the column that is missing, cannot be
-    cast, or has an empty cell (but for what skeletons tell, which may be unknown).
+    cast, has an empty cell (but for what skeletons tell, which may be unknown), or says of a place
+    what is no number.
     """
     columns = []
     for field in schema:
@@ -90,6 +92,8 @@ def checked(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
             raise BadInput(f"column '{field.name}' of {what} is no {field.type}: {e}.") from None
         columns.append(_without_nulls(column, field.name, what))
+        if field in _PLACE:
+            _require_finite(columns[-1], field.name, what)
     return pa.table(columns, schema=schema)
 
 
@@ -113,6 +117,15 @@ def _without_nulls(column: pa.ChunkedArray, name: str, what: str) -> pa.ChunkedA
     raise BadInput(
         f"column '{name}' of {what} is empty in row {row + 1}: fill it, or drop the row."
     )
+
+
+def _require_finite(column: pa.ChunkedArray, name: str, what: str) -> None:
+    row = pc.index(pc.is_finite(column), False).as_py()
+    if row >= 0:
+        raise BadInput(
+            f"column '{name}' of {what} holds {column[row].as_py()} in row {row + 1}: a place is a "
+            "number of nm; correct it, or drop the row."
+        )
 
 
 def count_voxels(labels: np.ndarray, start: Zyx) -> np.ndarray:

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from petavox.errors import BadInput
+from petavox.neuron.tables import SYNAPSES, checked
 from petavox.space import Box, zyx
 from petavox.stages.connectome import read_table
 from petavox.view.annotations import LINE, Annotations, Property
 from petavox.volume import Volume
 
 COLUMNS = ("z_nm", "y_nm", "x_nm", "pre", "post")
+PLACES = pa.schema([SYNAPSES.field(c) for c in COLUMNS])
 REACH_NM = 150.0
 """How far from the cleft a side is looked for."""
 
@@ -52,6 +55,7 @@ def read(path: str | Path) -> Synapses:
     missing = [c for c in COLUMNS if c not in table.column_names]
     if missing:
         raise BadInput(f"{path} has no column {', '.join(missing)}: it is no table of synapses.")
+    checked(table, PLACES, str(path))
 
     def column(name: str, kind: type) -> np.ndarray:
         if name not in table.column_names:
