@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 import xarray
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 import petavox as pv
 from petavox.api.arrays import at_path, like, volume_of
 from petavox.errors import BadInput
+from petavox.volume import pyramid
+from petavox.volume.opening import create, finish
 
 SIZES = st.tuples(*[st.sampled_from([0.5, 4.0, 4.6, 8.0, 40.0])] * 3)
 SHAPES = st.tuples(*[st.integers(1, 5)] * 3)
@@ -117,6 +120,56 @@ def test_a_volume_on_disk_is_not_copied(tmp_path):
                     voxel_size=(40, 4, 4))  # fmt: skip
     with at_path(made) as path:
         assert path == made.path
+
+
+def test_a_volume_that_its_path_alone_does_not_open_is_refused(tmp_path):
+    """A stage reads the path: it would take the finest level, or miss the voxel size."""
+    values = np.arange(16**3, dtype=np.uint64).reshape(16, 16, 16)
+    made = create(
+        tmp_path / "v.zarr", box=pv.Box.of_shape(values.shape), voxel_size=(8, 8, 8),
+        dtype="uint64", kind="labels",
+    )  # fmt: skip
+    made.write(made.box, values)
+    pyramid.build(tmp_path / "v.zarr", smallest=8, quiet=True)
+    finish(made, {})
+    coarse = pv.open(tmp_path / "v.zarr", resolution=(16, 16, 16))
+    with pytest.raises(BadInput, match=r"at 16 x 16 x 16 nm.*--resolution"):
+        pv.mesh(coarse, tmp_path / "m")
+    with h5py.File(tmp_path / "v.h5", "w") as f:
+        f["labels"] = values
+    given = pv.open(tmp_path / "v.h5/labels", voxel_size=(8, 8, 8))
+    with pytest.raises(BadInput, match="--voxel-size"):
+        pv.mesh(given, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_voxel_size_of_a_file_that_does_not_say_can_be_given(tmp_path):
+    values = np.zeros((6, 6, 6), np.uint8)
+    values[2:4, 2:4, 2:4] = 3
+    with h5py.File(tmp_path / "v.h5", "w") as f:
+        f["labels"] = values
+    labels, size = tmp_path / "v.h5/labels", (40, 8, 8)
+    assert pv.mesh(labels, tmp_path / "m", voxel_size=size)["objects"] == 1
+    row = {
+        "id": 1,
+        "z_nm": 1.0,
+        "y_nm": 1.0,
+        "x_nm": 1.0,
+        "pre": 3,
+        "post": 3,
+        "size": 1,
+        "score": 1,
+    }
+    found = pv.connectome(labels, [row], voxel_size=size)
+    assert found["neurons"]["volume_nm3"].to_pylist() == [8 * 40 * 8 * 8]
+
+
+def test_ids_of_a_data_frame_that_were_rounded_are_refused():
+    rows = {n: [1.0] for n in ("id", "z_nm", "y_nm", "x_nm", "post", "size", "score")}
+    with pytest.raises(BadInput, match=r"'pre' of the synapses holds 1152921504606846976 as"):
+        pv.connectome(
+            np.ones((2, 2, 2), np.uint64), {**rows, "pre": [float(2**60 + 1)]}, voxel_size=(8, 8, 8)
+        )
 
 
 def test_a_volume_becomes_a_data_array(tmp_path):

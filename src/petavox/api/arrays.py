@@ -98,12 +98,16 @@ def at_path(
     voxel_size: Sequence[float] | VoxelSize | None = None,
     name: str = "the array",
 ) -> Iterator[str]:
-    """The path of a volume; an array is written to a temporary one for as long as it is needed."""
+    """The path of a volume; an array is written to a temporary one for as long as it is needed.
+
+    Raises BadInput for a Volume that is not what its path alone opens.
+    """
     if isinstance(given, (str, Path)):
         yield str(given)
         return
     volume = volume_of(given, kind, voxel_size=voxel_size, name=name)
     if volume.path != IN_MEMORY:
+        _require_plain(volume, name)
         yield volume.path
         return
     with tempfile.TemporaryDirectory(prefix="petavox-") as folder:
@@ -117,6 +121,21 @@ def at_path(
         copy.write(volume.box, volume.read())
         opening.finish(copy, {"of": "an array in memory"})
         yield copy.path
+
+
+def _require_plain(volume: Volume, name: str) -> None:
+    """A coarser level, or a voxel size that was given, is lost where only the path goes on."""
+    try:
+        plain = opening.open(volume.path)
+        same = plain.voxel_size == volume.voxel_size and plain.box == volume.box
+    except BadInput:
+        same = False
+    if not same:
+        raise BadInput(
+            f"{name} is {volume.path} at {volume.voxel_size}, which this path alone does not open: "
+            "write it to a volume of its own, by `petavox import` with --resolution or "
+            "--voxel-size, and give that."
+        )
 
 
 def like(given: Any, values: np.ndarray, box: Box, voxel_size: VoxelSize) -> Any:

@@ -37,6 +37,13 @@ def _folder(
         return stage.run(path, out, settings, engine=engine, overwrite=overwrite)
 
 
+def _sized(given: Any, voxel_size: Sequence[float] | None) -> dict[str, Any]:
+    """The voxel size as a setting, for a path: an array that is written to one says it itself."""
+    if voxel_size is None or not isinstance(given, (str, Path)):
+        return {}
+    return {"voxel_size": tuple(voxel_size)}
+
+
 def mesh(
     labels: Any,
     out: str | Path | None = None,
@@ -48,7 +55,8 @@ def mesh(
 ) -> Any:
     """The surface of every object: closed, simplified.
 
-    labels: path, Volume, array or DataArray, zyx.  voxel_size: nm, zyx, for an array.
+    labels: path, Volume, array or DataArray, zyx.  voxel_size: nm, zyx, for an array, and
+    for files that do not say.
     settings: keys of MeshSettings, such as only=(17,), error_nm=20, close_border=False.
     Without `out` gives {id: Mesh}, vertices (n, 3) nm zyx and faces (m, 3), of the finest level;
     with it writes Neuroglancer's multi-resolution meshes there and gives figures.
@@ -62,7 +70,7 @@ def mesh(
     """
     from petavox.stages import mesh as stage
 
-    parsed = settings_of(stage.MeshSettings, settings, "mesh")
+    parsed = settings_of(stage.MeshSettings, settings | _sized(labels, voxel_size), "mesh")
     if out is not None:
         return _folder(stage, labels, voxel_size, Path(out), parsed, workers, overwrite)
     from petavox.neuron.mesh import fragments
@@ -91,7 +99,8 @@ def skeletonize(
 ) -> Any:
     """The skeleton of every object by TEASAR (Sato et al. 2000), with radii.
 
-    labels: path, Volume, array or DataArray, zyx.  voxel_size: nm, zyx, for an array.
+    labels: path, Volume, array or DataArray, zyx.  voxel_size: nm, zyx, for an array, and
+    for files that do not say.
     settings: keys of SkeletonSettings, such as
     teasar={"scale": 1.5, "const_nm": 300}, dust_nm3=1e7, tick_nm=500.
     Without `out` gives {id: Skeleton}, vertices (n, 3) nm zyx, edges (m, 2), radii (n,) nm; with
@@ -107,7 +116,9 @@ def skeletonize(
     """
     from petavox.stages import skeletonize as stage
 
-    parsed = settings_of(stage.SkeletonSettings, settings, "skeletonize")
+    parsed = settings_of(
+        stage.SkeletonSettings, settings | _sized(labels, voxel_size), "skeletonize"
+    )
     if out is not None:
         return _folder(stage, labels, voxel_size, Path(out), parsed, workers, overwrite)
     from petavox.neuron import skeleton as trees
@@ -167,7 +178,7 @@ def synapses(
 
     from petavox.stages import synapses as stage
 
-    parsed = settings_of(stage.SynapseSettings, settings, "synapses")
+    parsed = settings_of(stage.SynapseSettings, settings | _sized(image, voxel_size), "synapses")
     if model is None:
         from petavox.synapse.shipped import MODEL
 
@@ -230,7 +241,8 @@ def connectome(
     from petavox.stages import connectome as stage
     from petavox.stages.asking import NAMES
 
-    parsed = settings_of(stage.ConnectomeSettings, settings, "connectome")
+    sized = _sized(labels, voxel_size)
+    parsed = settings_of(stage.ConnectomeSettings, settings | sized, "connectome")
     with (
         at_path(labels, Kind.LABELS, voxel_size=voxel_size, name="labels") as path,
         scratch() as folder,
@@ -261,19 +273,20 @@ def _table_file(given: Any, folder: Path) -> Path:
     import pyarrow.parquet as pq
 
     from petavox.errors import BadInput
-    from petavox.neuron.tables import SYNAPSES
+    from petavox.neuron.tables import SYNAPSES, checked
 
     try:
         if isinstance(given, pa.Table):
-            table = given.cast(SYNAPSES)
+            table = given
         elif isinstance(given, Sequence):
             table = pa.Table.from_pylist(list(given), SYNAPSES)
         else:
             columns = {str(k): np.asarray(given[k]) for k in given}
-            table = pa.table({k: pa.array(v) for k, v in columns.items()}).cast(SYNAPSES)
+            table = pa.table({k: pa.array(v) for k, v in columns.items()})
     except (pa.ArrowException, TypeError, ValueError, KeyError) as e:
         raise BadInput(
             f"the synapses are no table of {', '.join(SYNAPSES.names)}: {' '.join(str(e).split())}."
         ) from None
-    pq.write_table(table, folder / "synapses.parquet")
+    # not cast: ids that went through floating point numbers are refused there
+    pq.write_table(checked(table, SYNAPSES, "the synapses"), folder / "synapses.parquet")
     return folder / "synapses.parquet"
