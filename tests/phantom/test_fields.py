@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from petavox.phantom.capsules import Capsules
 from petavox.phantom.fields import (
     CAP,
     WARP_REACH,
@@ -11,7 +12,6 @@ from petavox.phantom.fields import (
     warp_points,
     warped,
 )
-from petavox.phantom.world import Capsules
 from petavox.space import Box
 
 

@@ -8,7 +8,8 @@ from scipy import ndimage
 
 from petavox.errors import BadInput
 from petavox.phantom import Body, connectome, skeletons, tissue
-from petavox.phantom.tissue import CLEFT, MITO, NUCLEUS, POST, PRE, world_of
+from petavox.phantom.drawing import CLEFT, MITO, NUCLEUS, POST, PRE
+from petavox.phantom.tissue import world_of
 from petavox.space import Box
 
 SEED, NM = 3, (8.0, 8.0, 8.0)

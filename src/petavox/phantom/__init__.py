@@ -5,14 +5,15 @@ What it is: `tissue` (image, labels, organelles, synapses of any box), `skeleton
 arrays in, arrays out. What it is not: files; petavox.stages.phantom writes those.
 """
 
+from petavox.phantom.capsules import Body
+from petavox.phantom.drawing import CLASS_NAMES
 from petavox.phantom.looks import LOOKS, Look
 from petavox.phantom.organelles import Synapse
 from petavox.phantom.tile_settings import TileSettings
 from petavox.phantom.tiles import TileSet, redistort
 from petavox.phantom.tiles_truth import TilesTruth
-from petavox.phantom.tissue import CLASS_NAMES, Tissue, tissue
+from petavox.phantom.tissue import Tissue, tissue
 from petavox.phantom.truth import Skeletons, connectome, skeletons
-from petavox.phantom.world import Body
 
 __all__ = [
     "CLASS_NAMES",

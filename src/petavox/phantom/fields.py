@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
+from petavox.phantom.capsules import Capsules, closest
 from petavox.phantom.rng import smooth_at, smooth_on_grid
-from petavox.phantom.world import Capsules, closest
 from petavox.space import Box
 
 WARPS = ((280.0, 125.0), (100.0, 36.0))

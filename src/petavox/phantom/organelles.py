@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from petavox.phantom.capsules import Capsules, closest
 from petavox.phantom.fields import unwarp_points
 from petavox.phantom.rng import uniform
-from petavox.phantom.world import Capsules, World, closest
+from petavox.phantom.world import World
 
 SYNAPSE_REACH = 560.0
 """nm: nothing of a synapse lies farther from its presynaptic node than this, at scale 1: the

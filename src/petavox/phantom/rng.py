@@ -103,3 +103,18 @@ def smooth_at(seed: int, points: np.ndarray, spacing: float) -> np.ndarray:
                 w = weights[i, :, 0] * weights[j, :, 1] * weights[k, :, 2]
                 out += w * (2 * c - 1)
     return out
+
+
+def rotation(seed: int) -> np.ndarray:
+    """A random rotation, 3 x 3, from a random unit quaternion (Shoemake 1992)."""
+    u, a, b = uniform(seed, 5, np.arange(3))
+    a, b = 2 * np.pi * a, 2 * np.pi * b
+    p, q = np.sqrt(1 - u), np.sqrt(u)
+    w, x, y, z = p * np.sin(a), p * np.cos(a), q * np.sin(b), q * np.cos(b)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )

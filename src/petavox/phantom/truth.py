@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from petavox.phantom.capsules import Body, Capsules
 from petavox.phantom.fields import WARP_REACH, unwarp_points
 from petavox.phantom.organelles import Synapse
 from petavox.phantom.tissue import world_of
-from petavox.phantom.world import Body, Capsules
 from petavox.space import Box, VoxelSize
 
 

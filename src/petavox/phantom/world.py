@@ -14,13 +14,13 @@ cells are star-shaped about the centrelines, so that a neurite is in one piece.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
+from petavox.phantom.capsules import Body, Capsules, closest
 from petavox.phantom.forest import ABSENT, ATTACHED, ROOT, Forest, Habit
-from petavox.phantom.rng import hashed, smooth_on_grid, uniform
+from petavox.phantom.rng import hashed, rotation, smooth_on_grid, uniform
 
 FINE, COARSE, GLIA = 1, 2, 3
 """Levels, the top bits of ids."""
@@ -28,71 +28,6 @@ BENDS = ((600.0, 130.0), (1500.0, 450.0), (4000.0, 900.0))
 """Knot distance and amplitude, nm, of the noise that bends the lattices."""
 BODY_IDS = 1 << 56
 """Ids of bodies are below this; ids of neurites above."""
-
-
-@dataclass(frozen=True)
-class Body:
-    """A soma or a vessel: a capsule in nm, zyx. `kind` is soma or vessel."""
-
-    kind: str
-    start: tuple[float, float, float]
-    stop: tuple[float, float, float]
-    radius: float
-
-
-@dataclass(frozen=True)
-class Capsules:
-    """Segments with radii, in nm, zyx; all arrays have one entry per capsule."""
-
-    a: np.ndarray
-    b: np.ndarray
-    ra: np.ndarray
-    rb: np.ndarray
-    id: np.ndarray
-    """uint64: neurite."""
-    key: np.ndarray
-    """uint64: random bits of the capsule's far node."""
-    kind: np.ndarray
-    """int8: one of the kinds below. NECK and TRUNK link a branch to the body it hangs on; the a of
-    the second of their two capsules lies on that body's centreline."""
-
-    ROD, STUB, SPINE, NECK, THICK, SOMA, VESSEL, TRUNK = range(8)
-
-    def __len__(self) -> int:
-        return len(self.id)
-
-    def take(self, which: np.ndarray) -> Capsules:
-        """Some of the capsules."""
-        return Capsules(*(getattr(self, f.name)[which] for f in fields(self)))
-
-    @staticmethod
-    def joined(parts: Sequence[Capsules]) -> Capsules:
-        """All capsules of several lots."""
-        return Capsules(
-            *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Capsules))
-        )
-
-    @staticmethod
-    def empty() -> Capsules:
-        """No capsules."""
-        f, u = np.zeros((0, 3)), np.zeros(0, np.uint64)
-        return Capsules(f, f, np.zeros(0), np.zeros(0), u, u, np.zeros(0, np.int8))
-
-    def near(self, lo: np.ndarray, hi: np.ndarray, reach: float) -> Capsules:
-        """Those whose bounding box, grown by radius and `reach`, meets the box lo..hi (nm)."""
-        r = np.maximum(self.ra, self.rb)[:, None] + reach
-        meets = (np.minimum(self.a, self.b) - r < hi) & (np.maximum(self.a, self.b) + r > lo)
-        return self.take(meets.all(axis=1))
-
-
-def closest(points: np.ndarray, caps: Capsules) -> tuple[np.ndarray, np.ndarray]:
-    """(distance - radius) of points (n, 3) to capsules (m), and places 0..1 on them: two (n, m)."""
-    ab = caps.b - caps.a
-    square = np.maximum((ab * ab).sum(1), 1e-9)
-    ap = [points[:, k, None] - caps.a[None, :, k] for k in range(3)]
-    t = np.clip(sum(p * ab[None, :, k] for k, p in enumerate(ap)) / square, 0, 1)
-    d = np.sqrt(sum((p - t * ab[None, :, k]) ** 2 for k, p in enumerate(ap)))
-    return d - (caps.ra + t * (caps.rb - caps.ra)), t
 
 
 class World:
@@ -116,7 +51,7 @@ class World:
         self.spacing = {FINE: grain * scale, COARSE: 1150.0 * scale}
         self.jitter = {FINE: 0.11, COARSE: 0.12}
         self.scale = scale
-        self.rotation = _rotation(seed)
+        self.rotation = rotation(seed)
         self.salt = {k: int(hashed(seed, k, 9)[0] >> np.uint64(2)) for k in (FINE, COARSE, GLIA)}
         coarse = Habit(root=0.06, branch=0.05, stub=0.0, attach=1.0, spine=0.0)
         self.forests = {
@@ -359,18 +294,3 @@ def _rod_axis(node: np.ndarray) -> np.ndarray:
     out[(px == 1) & (pz == 0)] = 1
     out[(py == 0) & (pz == 1)] = 2
     return out
-
-
-def _rotation(seed: int) -> np.ndarray:
-    """A random rotation, 3 x 3, from a random unit quaternion (Shoemake 1992)."""
-    u, a, b = uniform(seed, 5, np.arange(3))
-    a, b = 2 * np.pi * a, 2 * np.pi * b
-    p, q = np.sqrt(1 - u), np.sqrt(u)
-    w, x, y, z = p * np.sin(a), p * np.cos(a), q * np.sin(b), q * np.cos(b)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
