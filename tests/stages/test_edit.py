@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -179,6 +182,35 @@ def test_why_finds_the_blocks_of_a_run_by_whatever_name(tmp_path):
     found = origins(str(tmp_path / "other.zarr"), ids[ids > 0])
     # slabs 2 to 5 lie in the context of a second block too
     assert [f["objects_of_blocks"] for f in found.values()] == [1, 2, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("number", [-1, 7, 1 << 63, 1 << 64])
+def test_ids_that_no_object_can_have_are_refused_in_a_sentence(out, number):
+    with pytest.raises(BadInput, match=f"no object {number} in"):
+        why(out, number)
+    with pytest.raises(BadInput, match=r"is no object of|neither an id nor a voxel"):
+        edit.merge(out, str(number), "1")
+    with pytest.raises(BadInput, match="neither an id nor a voxel"):
+        edit.merge(out, "²", "1")
+
+
+def test_a_file_of_edits_that_was_begun_and_not_written_holds_no_edits(out):
+    """Its maker was stopped after SQLite made the file, and before the tables were there."""
+    out.with_name("out.edits.sqlite").touch()
+    assert edit.log(out) == []
+    assert why(out, 1)["voxels"] == 3 * 64
+    assert edit.merge(out, "5", "6")["edit"] == 1
+
+
+def test_edits_wait_for_one_another_and_are_not_called_damaged(out, monkeypatch):
+    edit.merge(out, "5", "6")
+    impatient = functools.partial(sqlite3.connect, timeout=0.01)
+    monkeypatch.setattr(edit.sqlite3, "connect", impatient)
+    with closing(sqlite3.Connection(out.with_name("out.edits.sqlite"))) as other:
+        other.execute("begin immediate")
+        with pytest.raises(BadInput, match=r"another process is writing into .*; try again"):
+            edit.merge(out, "3", "4")
+    assert len(edit.log(out)) == 1
 
 
 def test_the_commands(out):

@@ -78,12 +78,21 @@ class Agglomerated:
         """The file of edits, there or not."""
         return beside(self.out, "edits.sqlite")
 
+    def place_of(self, number: int) -> int | None:
+        """Where an object before agglomeration stands in `ids`; None if there is none."""
+        if not 0 <= number < 1 << 64:
+            return None
+        at = int(np.searchsorted(self.ids, np.uint64(number)))
+        return at if at < len(self.ids) and int(self.ids[at]) == number else None
+
     def changes(self) -> dict[tuple[int, int], tuple[str, int]]:
         """Pair -> (decision, number of the edit), for all edits that were not undone."""
         if not self.edits.exists():
             return {}
         with usable(self.edits), closing(sqlite3.connect(self.edits)) as store:
             self.require_same_labels(store)
+            if not has_table(store, "changes"):
+                return {}  # whoever made the file was stopped before the first edit
             rows = store.execute(
                 "select a, b, decision, edit from changes join log on log.number = changes.edit "
                 "where log.undone is null order by edit"
@@ -96,7 +105,7 @@ class Agglomerated:
 
     def require_same_labels(self, store: sqlite3.Connection) -> None:
         """Raise BadInput if the edits were made on other labels, whose ids meant other objects."""
-        told = store.execute("select name from sqlite_master where name = 'labels'").fetchone()
+        told = has_table(store, "labels")
         row = store.execute("select digest from labels").fetchone() if told else None
         # a file of an earlier version does not say
         if row is not None and row[0] != self.labels_digest():
@@ -133,14 +142,33 @@ class Agglomerated:
 
 @contextmanager
 def usable(edits: Path) -> Iterator[None]:
-    """Turns what SQLite says of a damaged file into a sentence."""
+    """Turns what SQLite says of a file in use, or of a damaged one, into a sentence."""
     try:
         yield
+    except sqlite3.OperationalError as e:
+        if getattr(e, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise BadInput(
+                f"another process is writing into the file of edits {edits}; try again when it is "
+                "done."
+            ) from None
+        if getattr(e, "sqlite_errorcode", None) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL):
+            raise BadInput(f"cannot write into the file of edits {edits}: {e}.") from None
+        raise _damaged(edits, e) from None
     except sqlite3.DatabaseError as e:
-        raise BadInput(
-            f"the file of edits {edits} cannot be used ({e}); put back a copy of it, or move it "
-            "away to start anew."
-        ) from None
+        raise _damaged(edits, e) from None
+
+
+def _damaged(edits: Path, error: sqlite3.Error) -> BadInput:
+    return BadInput(
+        f"the file of edits {edits} cannot be used ({error}); put back a copy of it, or move it "
+        "away to start anew."
+    )
+
+
+def has_table(store: sqlite3.Connection, name: str) -> bool:
+    """True if the file of edits holds a table."""
+    told = store.execute("select 1 from sqlite_master where type = 'table' and name = ?", (name,))
+    return told.fetchone() is not None
 
 
 def _filler(name: str, column: np.ndarray, pairs: list[tuple[int, int]]) -> np.ndarray:

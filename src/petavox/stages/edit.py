@@ -40,13 +40,14 @@ from petavox.settings import ZyxSetting
 from petavox.space import Box, zyx
 from petavox.stages import tables
 from petavox.stages.agglomerate import beside
-from petavox.stages.agglomerated import Agglomerated, usable
+from petavox.stages.agglomerated import Agglomerated, has_table, usable
 from petavox.stages.chain import require_chain
 from petavox.stages.relabel import Relabel, RelabelSettings, write_lookup
 from petavox.stages.stage import run_stage
 from petavox.volume import state
 
 _SCHEMA = """
+begin immediate;
 create table if not exists log (
     number integer primary key, moment text not null, action text not null,
     asked text not null, undone text);
@@ -54,7 +55,9 @@ create table if not exists changes (
     edit integer not null references log(number), a text not null, b text not null,
     decision text not null);
 create table if not exists labels (digest text primary key);
+commit;
 """
+"""In one transaction: a file of edits has all tables, or none."""
 
 
 @contextmanager
@@ -85,11 +88,10 @@ def object_at(known: Agglomerated, text: str) -> int:
         if found == 0:
             raise BadInput(f"there is no object at voxel {text} of {labels.path}.")
         return found
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise BadInput(f"'{text}' is neither an id nor a voxel z,y,x.")
     number = int(text)
-    at = np.searchsorted(known.ids, np.uint64(number))
-    if at == len(known.ids) or known.ids[at] != number:
+    if known.place_of(number) is None:
         raise BadInput(
             f"{number} is no object of {known.reads['labels']}: objects are named by their ids "
             "before agglomeration (a merged object's id is that of its smallest member)."
@@ -170,6 +172,8 @@ def log(out: str | Path) -> list[dict[str, Any]]:
         return []
     # of other labels too: to look up what was done
     with usable(known.edits), closing(sqlite3.connect(known.edits)) as store:
+        if not has_table(store, "log"):
+            return []
         rows = store.execute(
             "select number, moment, action, asked, undone, "
             "(select count(*) from changes where edit = number) from log order by number"

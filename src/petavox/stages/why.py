@@ -38,13 +38,13 @@ def why(out: str | Path, wanted: int) -> dict[str, Any]:
     edges, by_hand = known.edited()
     ok = edges["decision"] == ACCEPTED
     final = final_of(known.ids, edges["a"][ok], edges["b"][ok])
-    at = np.flatnonzero(known.ids == np.uint64(wanted))
-    if len(at) == 0:
+    at = known.place_of(wanted)
+    if at is None:
         raise BadInput(
             f"there is no object {wanted} in {out}: ids are those of {known.reads['labels']}, and "
             "a merged object has the id of its smallest member."
         )
-    number = int(final[at[0]])
+    number = int(final[at])
     parts = members(final, known.ids, number)
     inside = np.isin(edges["a"], parts) & np.isin(edges["b"], parts)
     touching = np.isin(edges["a"], parts) != np.isin(edges["b"], parts)
