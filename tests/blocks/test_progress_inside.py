@@ -6,8 +6,8 @@ import time
 import pytest
 
 from petavox.blocks import BlockTask, Ledger, run, runner, work
+from petavox.blocks.beacons import Beacons
 from petavox.blocks.engines import InlineEngine
-from petavox.blocks.work import Beacons
 from petavox.space import Box, Grid
 
 TELLING = "petavox.blocks.testing:telling"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from petavox.blocks import BlockTask, Costs, orphans, parsl_jobs, sites
+from petavox.blocks import BlockTask, Costs, launching, orphans, parsl_jobs, sites
 from petavox.blocks.parsl_engine import ParslEngine
 from petavox.blocks.runner import check
 from petavox.errors import BadInput
@@ -51,7 +51,7 @@ def executor(monkeypatch):
     poller = SimpleNamespace(
         add_executors=lambda _: None, poll=lambda: None, _kill_event=threading.Event()
     )
-    monkeypatch.setattr(sites, "executor", lambda *_, **__: made)
+    monkeypatch.setattr(launching, "executor", lambda *_, **__: made)
     monkeypatch.setattr(parsl_jobs, "poller", lambda **_: poller)
     return made
 
@@ -67,6 +67,20 @@ def test_blocks_that_do_not_fit_in_a_node_are_refused_before_any_work(executor, 
     with pytest.raises(BadInput, match=r"216\.0 GiB for 24 workers; a node of pbs has 119\.2 GiB"):
         check(task, engine)
     check(task, opened(tmp_path, workers_per_node=12, memory_gb_per_node=128))
+
+
+def test_a_node_is_held_back_if_another_is_at_work(executor, tmp_path):
+    held: list[str] = []
+    nodes = [("m1", "n1", True), ("m2", "n2", True), ("m3", "n1", True), ("m4", "n3", False)]
+    pools = [{"manager": m, "hostname": h, "active": a} for m, h, a in nodes]
+    executor.connected_managers = lambda: pools
+    executor._hold_manager = held.append
+    engine = opened(tmp_path)
+    assert engine.avoid("n1")
+    assert held == ["m1", "m3"]
+    del pools[1]
+    assert not engine.avoid("n1")
+    engine.close()
 
 
 def test_closing_takes_back_the_jobs_that_run_or_wait(executor, tmp_path):

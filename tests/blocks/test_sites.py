@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from petavox.blocks import sites
+from petavox.blocks import launching, pool, sites
 from petavox.errors import BadInput, MissingExtra
 
 
@@ -22,7 +22,7 @@ def test_every_site_that_comes_with_petavox_is_valid():
 
 def test_slurm_gets_its_provider_with_walltime_devices_and_srun(tmp_path):
     site = sites.load("slurm", account="lab", queue="gpu")
-    provider = sites.executor(site, run_dir=tmp_path).provider
+    provider = launching.executor(site, run_dir=tmp_path).provider
     assert type(provider).__name__ == "SlurmProvider"
     assert (provider.account, provider.partition, provider.walltime) == ("lab", "gpu", "04:00:00")
     assert (provider.gpus_per_node, provider.max_blocks) == (4, 8)
@@ -30,7 +30,7 @@ def test_slurm_gets_its_provider_with_walltime_devices_and_srun(tmp_path):
 
 
 def test_the_slurm_script_asks_for_what_the_site_says():
-    script = sites.shown(sites.load("slurm", account="lab", queue="gpu"))["script"]
+    script = launching.shown(sites.load("slurm", account="lab", queue="gpu"))["script"]
     for line in (
         "#SBATCH --time=240",
         "#SBATCH --partition=gpu",
@@ -44,7 +44,7 @@ def test_the_slurm_script_asks_for_what_the_site_says():
 
 
 def test_the_pbs_script_of_aurora_asks_for_what_the_site_says():
-    shown = sites.shown(sites.load("aurora", account="brain"))
+    shown = launching.shown(sites.load("aurora", account="brain"))
     for line in (
         "#PBS -l walltime=06:00:00",
         "#PBS -l select=256",
@@ -62,6 +62,32 @@ def test_the_pbs_script_of_aurora_asks_for_what_the_site_says():
     assert "ZE_AFFINITY_MASK=1" in shown["worker_2"]
 
 
+def test_the_time_that_a_job_took_to_start_is_taken_from_the_time_of_its_pools():
+    given = ["-a", "host", "--drain_period=20700", "--hb_period=30"]
+    began = {"PETAVOX_JOB_BEGAN": "1000"}
+    late = ["-a", "host", "--drain_period=20400", "--hb_period=30"]
+    assert pool.arguments(given, began, 1300.2) == late
+    assert pool.arguments(given, began, 99_999.0)[2] == "--drain_period=1"
+    assert pool.arguments(given, {}, 1300.0) == given
+    assert pool.arguments(["--drain_period=None"], began, 1300.0) == ["--drain_period=None"]
+
+
+@pytest.mark.parametrize("name", ["aurora", "polaris", "slurm"])
+def test_a_job_says_when_it_began_before_all_else(name):
+    site = sites.load(name)
+    script = launching.shown(site)["script"]
+    began = script.index("export PETAVOX_JOB_BEGAN=$(date +%s)")
+    assert began < script.index("petavox.blocks.pool")
+    assert not site.setup or began < script.index(site.setup.splitlines()[0])
+
+
+def test_logs_of_thousands_of_nodes_stay_on_the_nodes():
+    assert "--logdir=/tmp/petavox/blocks" in launching.shown(sites.load("aurora"))["launch"]
+    assert "--logdir=RUN/blocks" in launching.shown(sites.load("polaris"))["launch"]
+    with pytest.raises(BadInput, match="logs: node needs `scratch`"):
+        sites.load("slurm", logs="node", scratch="")
+
+
 def test_kubernetes_gets_its_provider(monkeypatch, tmp_path):
     from parsl.providers.kubernetes import kube
 
@@ -71,7 +97,7 @@ def test_kubernetes_gets_its_provider(monkeypatch, tmp_path):
     monkeypatch.setattr(
         kube, "config", types.SimpleNamespace(load_kube_config=lambda: None), raising=False
     )
-    provider = sites.executor(sites.load("kubernetes"), run_dir=tmp_path).provider
+    provider = launching.executor(sites.load("kubernetes"), run_dir=tmp_path).provider
     assert type(provider).__name__ == "KubernetesProvider"
     assert (provider.image, provider.max_blocks) == ("petavox:latest", 16)
     assert provider.extra_limits == {"nvidia.com/gpu": "1"}
@@ -82,7 +108,7 @@ def test_kubernetes_without_its_client_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr(kube, "_kubernetes_enabled", False)
     with pytest.raises(MissingExtra, match="pip install kubernetes"):
-        sites.provider(sites.load("kubernetes"))
+        launching.provider(sites.load("kubernetes"))
 
 
 def test_a_site_of_ones_own_is_read_from_its_file(tmp_path):

@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from petavox.blocks import sites, work
+from petavox.blocks.beacons import ALONE, Beacons, Inside
 from petavox.blocks.outcome import Limits
 from petavox.blocks.sites import Site
 
@@ -32,6 +33,7 @@ class Event:
 
     lost: "worker" (the process died), "node" (a pool of workers died or fell silent), "engine"
     (all was started anew), or None.
+    host: where the lost worker was, where known.
     culprit: the block that the lost worker was in, where known; trace: where it hung, if it did.
     """
 
@@ -41,6 +43,7 @@ class Event:
     reason: str = ""
     culprit: int | None = None
     trace: str = ""
+    host: str = ""
 
 
 class Engine(Protocol):
@@ -63,8 +66,12 @@ class Engine(Protocol):
         """What came back; waits up to `wait_s` for the first."""
         ...
 
-    def inside(self) -> list[work.Inside]:
+    def inside(self) -> list[Inside]:
         """Blocks that workers are in just now, and how far they are; cheap enough to ask often."""
+        ...
+
+    def avoid(self, host: str) -> bool:
+        """Send nothing more to a machine; False if that cannot be, or no other one is there."""
         ...
 
     def close(self) -> None:
@@ -119,7 +126,7 @@ class InlineEngine:
         self._events: list[Event] = []
         self._run: dict[str, Any] = {}
         self._timeout_s: float | None = None
-        self.listen: Callable[[list[work.Inside]], None] | None = None
+        self.listen: Callable[[list[Inside]], None] | None = None
         """Told how far the block is, while `submit` runs it."""
 
     def begin(self, *, timeout_s: float | None, beacons: Path | None) -> list[tuple[int, str]]:
@@ -146,9 +153,13 @@ class InlineEngine:
         done, self._events = self._events, []
         return done
 
-    def inside(self) -> list[work.Inside]:
+    def inside(self) -> list[Inside]:
         """None: while a block runs, nobody can ask; `listen` is told."""
         return []
+
+    def avoid(self, host: str) -> bool:
+        """There is only this machine."""
+        return False
 
     def close(self) -> None:
         """Nothing to end."""
@@ -207,11 +218,11 @@ def left_behind(beacons: Path | None) -> list[tuple[int, str]]:
     """
     if beacons is None:
         return []
-    watch = work.Beacons(beacons)
+    watch = Beacons(beacons)
     watch.wait_for_living(_LEAVE_S)
     left = []
     for path, state, _, number in watch.all():
-        if state == "running" and path.name.startswith(work.ALONE):
+        if state == "running" and path.name.startswith(ALONE):
             trace = path.with_name(path.name + ".trace")
             left.append((number, trace.read_text(errors="replace") if trace.exists() else ""))
     watch.clear()

@@ -22,7 +22,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from petavox.blocks import orphans, parsl_jobs, sites, work
+from petavox.blocks import launching, orphans, parsl_jobs, work
+from petavox.blocks.beacons import Beacons, Inside
 from petavox.blocks.engines import Event, left_behind
 from petavox.blocks.outcome import Limits
 from petavox.blocks.sites import Site
@@ -56,7 +57,7 @@ class ParslEngine:
         self._poller: Any = None
         self._mark: orphans.Mark | None = None
         self._run: dict[str, Any] = {}
-        self._beacons: work.Beacons | None = None
+        self._beacons: Beacons | None = None
         self.started_s = 0.0
         try:
             self._start()
@@ -77,7 +78,7 @@ class ParslEngine:
         if self._mark is not None:
             orphans.wait(self._mark.file.parent.parent, self._mark, self.site.lost_after_s)
         left = left_behind(beacons) if self.site.beacons else []
-        self._beacons = work.Beacons(beacons) if beacons and self.site.beacons else None
+        self._beacons = Beacons(beacons) if beacons and self.site.beacons else None
         self._run = {
             "token": uuid.uuid4().hex,
             "beacons": str(beacons.absolute()) if self._beacons and beacons else None,
@@ -125,9 +126,25 @@ class ParslEngine:
             return found
         return self._look()
 
-    def inside(self) -> list[work.Inside]:
+    def inside(self) -> list[Inside]:
         """Blocks that workers are in, from their beacons; none where the site has no beacons."""
         return self._beacons.inside(set(self._flying)) if self._beacons else []
+
+    def avoid(self, host: str) -> bool:
+        """Send nothing more to a node; False if no other one is at work."""
+        if self._local or self._executor.bad_state_is_set:
+            return False
+        try:
+            pools = [m for m in self._executor.connected_managers() if m["active"]]
+            if all(m["hostname"] == host for m in pools):
+                return False
+            for pool in pools:
+                if pool["hostname"] == host:
+                    self._executor._hold_manager(pool["manager"])
+        except Exception as e:  # Parsl's interchange does not answer: `_look` sees to that
+            log.warning("%s: %s cannot be held back (%s)", self.name, host, e)
+            return False
+        return True
 
     def _event(self, generation: int, ticket: int, future: Future[Any]) -> Event | None:
         if generation != self._generation or ticket not in self._flying:
@@ -143,7 +160,12 @@ class ParslEngine:
             known = self._beacons.culprit(ticket) if self._beacons else None
             number, trace = known or (None, "")
             return Event(
-                ticket, lost="worker", reason=str(error), culprit=number, trace=_hang(trace)
+                ticket,
+                lost="worker",
+                reason=str(error),
+                culprit=number,
+                trace=_hang(trace),
+                host=str(getattr(error, "hostname", "")),
             )
         if kind == "ManagerLost":
             return Event(ticket, lost="node", reason=str(error))
@@ -201,7 +223,7 @@ class ParslEngine:
         self._generation += 1
         self._unproven = True
         self._moved = time.monotonic()
-        self._executor = sites.executor(self.site, run_dir=self._run_dir.absolute())
+        self._executor = launching.executor(self.site, run_dir=self._run_dir.absolute())
         provider = self._executor.provider
         provider.script_dir = str(self._run_dir / "submit_scripts")
         Path(provider.script_dir).mkdir()

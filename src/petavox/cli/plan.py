@@ -43,13 +43,13 @@ def plan(
 
     Of a project it also says what `petavox run` would do, and why.
     """
-    from petavox.blocks import projection, sites
+    from petavox.blocks import launching, projection, sites
     from petavox.blocks.ledger import Ledger
 
     where = sites.load(site)
     figures: dict[str, Any] = {}
     if place is None or config:
-        figures["config"] = sites.shown(where)
+        figures["config"] = launching.shown(where)
     if place is None:
         return figures
     if (place / "petavox.yaml").is_file():
