@@ -80,6 +80,9 @@ class Slow:
     def inside(self):
         return []
 
+    def avoid(self, host):
+        return False
+
     def submit(self, ticket, job):
         self.sent.append((ticket, job["numbers"]))
 

@@ -1,9 +1,13 @@
-"""How many blocks travel together: many when they are short, one when they are long.
+"""Which blocks are next, and how many travel together: many when short, one when long.
 
-What it is: arithmetic on measured seconds. What it is not: the sending.
+What it is: an order, and arithmetic on measured seconds. What it is not: the sending.
 """
 
 from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence, Set
 
 TARGET_S = 1.0
 """A bundle should take about this long: a message costs about a millisecond."""
@@ -41,3 +45,14 @@ class BundleSize:
         wanted = int(TARGET_S / max(self.mean_s, 1e-6))
         fair = -(-left // (4 * max(1, workers)))
         return max(1, min(wanted, fair, MOST))
+
+
+def order(
+    wanted: Sequence[int], done: bytearray, seed: int | None, last: Set[int]
+) -> Iterator[int]:
+    """The blocks to do, in order or shuffled; those of `last` when all others were begun."""
+    if seed is not None:
+        wanted = list(wanted)
+        random.Random(seed).shuffle(wanted)
+    first = (n for n in wanted if not done[n] and n not in last)
+    return itertools.chain(first, (n for n in wanted if not done[n] and n in last))

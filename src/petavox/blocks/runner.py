@@ -6,6 +6,7 @@ engine, or the parts it is made of: what an earlier run leaves (resume), what a 
 
     error of a block      recorded with its traceback; not tried again in this run
     the same error N x    the run stops, where it is one block in a hundred: more would follow
+    all wrong on one node nothing more is sent there, its blocks are tried elsewhere
     worker dies           the block it was in is tried once more; the second time it is quarantined
     block too long        its worker is ended; counts like a death
     node or engine dies   its blocks are sent again, without blame
@@ -17,13 +18,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-import random
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from petavox.blocks.bundle import BundleSize
+from petavox.blocks import showing
+from petavox.blocks.beacons import Inside
+from petavox.blocks.bundle import BundleSize, order
 from petavox.blocks.engines import Engine, Event, InlineEngine
 from petavox.blocks.ledger import Ledger, Row
 from petavox.blocks.ledger_reading import STATUSES
@@ -32,13 +34,11 @@ from petavox.blocks.plan import memory_available, require_memory
 from petavox.blocks.resume import Resume, resume
 from petavox.blocks.task import BlockTask, resolve
 from petavox.blocks.trouble import Trouble
-from petavox.blocks.work import Inside
 from petavox.errors import BadInput
 from petavox.progress import Progress
 
 log = logging.getLogger("petavox")
 _ASK_EVERY = 2.0  # seconds between two looks at how far the blocks under way are
-_TOLD = 3  # blocks under way that are named beside the bar
 
 
 def run(
@@ -123,7 +123,7 @@ class _Run:
         self.outcome = Outcome(task.name, len(task.grid), why=known.why)
         self.fresh = known.fresh
         self.flying: dict[int, list[int]] = {}
-        self.trouble = Trouble(self.outcome, ledger, limits)
+        self.trouble = Trouble(self.outcome, ledger, limits, engine.avoid)
         self.out_of_time = False
         self.asked, self.inside = time.monotonic(), list[Inside]()
 
@@ -150,9 +150,9 @@ class _Run:
         wanted = range(len(done)) if only is None else sorted(set(only))
         left = sum(1 for n in wanted if not done[n])
         if not self.quiet:
-            log.info("%s", self._opening(left))
+            log.info("%s", showing.opening(self.outcome, left, self.engine))
         self.size = BundleSize(1 if isinstance(self.engine, InlineEngine) else bundle)
-        fresh = _order(wanted, done, shuffle, last=self.trouble.tried())
+        fresh = order(wanted, done, shuffle, last=self.trouble.tried())
         try:
             with Progress(
                 self.task.name, total=self.outcome.total, unit="block", quiet=self.quiet
@@ -175,13 +175,6 @@ class _Run:
         if self.outcome.complete:
             self.ledger.complete(self.task.name)
         return self.outcome
-
-    def _opening(self, left: int) -> str:
-        o = self.outcome
-        line = f"{o.task}: {o.total:,} blocks, {left:,} to do"
-        if o.kept:
-            line += f", {o.kept:,} kept"
-        return f"{line} ({o.why}); {self.engine.name}, {self.engine.workers} workers"
 
     def _kept(self, retry_quarantined: bool) -> bytearray:
         """Marks of the blocks not to do: done before, or quarantined."""
@@ -231,23 +224,9 @@ class _Run:
 
     def _show(self, bar: Progress, inside: Sequence[Inside]) -> None:
         """What is done, with the shares of the blocks under way, and what these tell."""
-        facts = self._facts()
-        told = [f"{n}: {100 * share:.0f} % {words}".rstrip() for n, share, words in inside if share]
-        if told:
-            more = f" and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
-            facts["in_block"] = ", ".join(told[:_TOLD]) + more
-        bar.to(self.outcome.kept + self.outcome.done + sum(s for _, s, _ in inside), **facts)
-
-    def _facts(self) -> dict[str, float | str]:
-        facts: dict[str, float | str] = {}
-        bad = len(self.outcome.failed) + len(self.outcome.quarantined)
-        if bad:
-            facts["failed"] = str(bad)
-        if self.outcome.losses:
-            facts["losses"] = str(self.outcome.losses)
-        if self.size.mean_s is not None:
-            facts["s_a_block"] = float(self.size.mean_s)
-        return facts
+        o = self.outcome
+        under_way = sum(share for _, share, _ in inside)
+        bar.to(o.kept + o.done + under_way, **showing.facts(o, self.size.mean_s, inside))
 
     def _submit(self, ticket: int, numbers: list[int]) -> None:
         self.flying[ticket] = numbers
@@ -281,7 +260,7 @@ class _Run:
         self.size.saw(result["seconds"])
         self.outcome.done += 1
         self.outcome.block_seconds += result["seconds"]
-        attempts, kills = self.trouble.overcome(number)
+        attempts, kills = self.trouble.overcome(number, result["host"])
         self.ledger.record(
             self.task.name,
             Row(
@@ -311,14 +290,3 @@ class _Run:
             failed=len(o.failed) + len(o.quarantined),
             note=note,
         )
-
-
-def _order(
-    wanted: Sequence[int], done: bytearray, seed: int | None, last: Set[int]
-) -> Iterator[int]:
-    """The blocks to do, in order or shuffled; those of `last` when all others were begun."""
-    if seed is not None:
-        wanted = list(wanted)
-        random.Random(seed).shuffle(wanted)
-    first = (n for n in wanted if not done[n] and n not in last)
-    return itertools.chain(first, (n for n in wanted if not done[n] and n in last))

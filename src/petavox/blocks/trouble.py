@@ -9,10 +9,11 @@ from __future__ import annotations
 import collections
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from petavox.blocks.engines import Event
+from petavox.blocks.hosts import Hosts
 from petavox.blocks.ledger import Ledger, Row
 from petavox.blocks.outcome import Limits, Outcome
 
@@ -23,11 +24,19 @@ _SHARE = 0.01  # of the blocks tried that must fail in one way before the run st
 class Trouble:
     """Attempts, deaths and errors of one run.
 
-    again: bundles to send again.  stopping: why no more blocks may be sent, or "".
+    avoid: of the engine.  again: bundles to send again.
+    stopping: why no more blocks may be sent, or "".
     Only blocks in trouble have entries: memory does not grow with the task.
     """
 
-    def __init__(self, outcome: Outcome, ledger: Ledger, limits: Limits) -> None:
+    def __init__(
+        self,
+        outcome: Outcome,
+        ledger: Ledger,
+        limits: Limits,
+        avoid: Callable[[str], bool] = lambda _host: False,
+    ) -> None:
+        self.hosts = Hosts(avoid, limits.same_error)
         self.outcome, self.ledger, self.limits = outcome, ledger, limits
         self.again: collections.deque[list[int]] = collections.deque()
         self.first_error = ""
@@ -35,7 +44,7 @@ class Trouble:
         self._attempts: dict[int, int] = {}
         self._kills: dict[int, int] = {}
         self._node_losses: dict[int, int] = {}
-        self._errors: collections.Counter[str] = collections.Counter()
+        self._errors: collections.defaultdict[str, set[int]] = collections.defaultdict(set)
 
     def remember(self, row: Row, *, retry_quarantined: bool) -> bool:
         """Take a block that an earlier run did not finish; True if it must not be tried."""
@@ -52,8 +61,9 @@ class Trouble:
         """Which attempt the next one is, of each block."""
         return [self._attempts.get(n, 0) + 1 for n in numbers]
 
-    def overcome(self, number: int) -> tuple[int, int]:
+    def overcome(self, number: int, host: str) -> tuple[int, int]:
         """A block is done: (attempts, kills) it took; it is forgotten here."""
+        self.hosts.well(host)
         return self._attempts.pop(number, 0) + 1, self._kills.pop(number, 0)
 
     def failed(self, number: int, error: str, trace: str, result: dict[str, Any] | None) -> None:
@@ -75,13 +85,33 @@ class Trouble:
                 trace=trace,
             ),
         )
-        self._count(error)
+        if not self._elsewhere(seen.get("host", ""), number, error):
+            self._count(number, error)
 
-    def _count(self, error: str) -> None:
+    def _elsewhere(self, host: str, number: int, error: str) -> bool:
+        """Is a block's machine to blame? Then what went wrong there is sent again."""
+        numbers = self.hosts.wrong(host, number)
+        if len(numbers) > 1:
+            log.warning(
+                "%s: nothing more is sent to %s, where %d blocks in a row went wrong (%s); they "
+                "are tried elsewhere",
+                self.outcome.task, host, len(numbers), error,
+            )  # fmt: skip
+        for n in numbers:
+            self._kills.pop(n, None)
+            for told in self._errors.values():
+                told.discard(n)
+            for given_up in (self.outcome.failed, self.outcome.quarantined):
+                if n in given_up:  # else it is under way again
+                    given_up.remove(n)
+                    self.again.append([n])
+        return number in numbers
+
+    def _count(self, number: int, error: str) -> None:
         """Stop the run if its blocks go wrong in one way, and not only here and there."""
         signature = re.sub(r"\d+", "#", error)[:200]
-        self._errors[signature] += 1
-        seen, limit = self._errors[signature], self.limits.same_error
+        self._errors[signature].add(number)
+        seen, limit = len(self._errors[signature]), self.limits.same_error
         # a few bad blocks in ten million must not stop the others, now and in every later run
         if seen >= limit and seen >= _SHARE * (seen + self.outcome.done) and not self.stopping:
             self.stopping = f"{seen} blocks failed with the same error ({error})"
@@ -105,11 +135,13 @@ class Trouble:
             culprit = numbers[0]
         for n in numbers:
             if n == culprit:
-                self.killed(n, event.reason, event.trace)
+                self.killed(n, event.reason, event.trace, host=event.host)
             else:
                 self.again.append([n])
 
-    def killed(self, number: int, reason: str, trace: str, *, put: bool = True) -> bool:
+    def killed(
+        self, number: int, reason: str, trace: str, *, host: str = "", put: bool = True
+    ) -> bool:
         """Count a death against a block; True if it is quarantined now.  put: send it again."""
         self._kills[number] = self._kills.get(number, 0) + 1
         self._attempts[number] = self._attempts.get(number, 0) + 1
@@ -127,6 +159,7 @@ class Trouble:
                 "quarantined" if bad else "lost",
                 attempts=self._attempts[number],
                 kills=self._kills[number],
+                host=host,
                 error=error,
                 trace=trace,
             ),
@@ -136,10 +169,13 @@ class Trouble:
             self.outcome.quarantined.append(number)
             self.first_error = self.first_error or f"block {number}: {error}"
             log.error("%s: block %d is quarantined: %s", self.outcome.task, number, error)
-            self._count(error)
         elif put:
             log.warning("%s: block %d is tried again: %s", self.outcome.task, number, error)
             self.again.append([number])
+        if self._elsewhere(host, number, error):
+            return False
+        if bad:
+            self._count(number, error)
         return bad
 
     def _sent_again(self, numbers: list[int], event: Event) -> None:
