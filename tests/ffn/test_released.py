@@ -77,6 +77,43 @@ def test_a_checkpoint_gives_its_tensors_in_our_order(tmp_path):
     assert ours["last.weight"].shape == (1, 3, 1, 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("conv1_a/weights", (5, 5, 5, 3, 3)),
+        ("conv_lom/weights", (1, 1, 1, 3, 2)),
+        ("conv0_a/weights", (3, 3, 3, 1, 3)),
+        ("conv1_b/biases", (4,)),
+        ("conv0_a/biases", ()),
+    ],
+)
+def test_networks_of_another_shape_are_refused(name, shape, tmp_path):
+    wrong = arrays() | {f"seed_update/{name}": np.zeros(shape, np.float32)}
+    with pytest.raises(BadInput, match="not a convolution stack"):
+        read_released(checkpoint(tmp_path, wrong))
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    wrong = arrays()
+    wrong["seed_update/conv1_a/weights"][0] = np.nan
+    with pytest.raises(BadInput, match="NaN"):
+        read_released(checkpoint(tmp_path, wrong))
+
+
+def test_a_size_beyond_all_numbers_is_refused(tmp_path):
+    # a header that claims 2^65 voxels, with a checksum that fits
+    dims = b"\x08" + varint(2**65)
+    value = b"\x08\x01\x12" + varint(2 + len(dims)) + b"\x12" + varint(len(dims)) + dims
+    index = checkpoint(tmp_path, {})
+    first, empty = block([(b"", b"\x08\x01"), (b"a", value)]), block([])
+    at = len(first) + len(empty)
+    top = block([(b"~", varint(0) + varint(len(first) - 5))])
+    handles = varint(len(first)) + varint(len(empty) - 5) + varint(at) + varint(len(top) - 5)
+    index.write_bytes(first + empty + top + handles.ljust(40, b"\0") + struct.pack("<Q", tf._MAGIC))
+    with pytest.raises(BadInput, match="damaged"):
+        tf.read_checkpoint(index)
+
+
 def test_an_npz_gives_the_same(tmp_path):
     theirs = arrays()
     np.savez(tmp_path / "m.npz", **{k.replace("/", "__"): v for k, v in theirs.items()})

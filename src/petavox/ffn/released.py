@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from petavox.errors import BadInput
+from petavox.ffn.network import ConvStack
 from petavox.ffn.tensorflow_checkpoint import read_checkpoint
 
 _LAYER = re.compile(r"(?:.*/)?seed_update/(conv\d+_[ab]|conv_lom)/(weights|biases)")
@@ -48,7 +49,17 @@ def read_released(path: str | Path) -> tuple[dict[str, Tensor], int, int]:
         kernel = np.ascontiguousarray(layer["weights"].transpose(4, 3, 0, 1, 2), np.float32)
         weights[f"{ours}.weight"] = torch.from_numpy(kernel)
         weights[f"{ours}.bias"] = torch.from_numpy(layer["biases"].astype(np.float32))
-    return weights, depth, int(weights["first.bias"].shape[0])
+    features = int(weights["first.bias"].numel())
+    for name, tensor in ConvStack(depth, features).state_dict().items():
+        if weights[name].shape != tensor.shape:
+            raise BadInput(
+                f"{path} is not a convolution stack of the original code: {name} has shape "
+                f"{tuple(weights[name].shape)}, with {features} features it would be "
+                f"{tuple(tensor.shape)}."
+            )
+        if not torch.isfinite(weights[name]).all():
+            raise BadInput(f"{path}: {name} holds NaN or infinity; the training had diverged.")
+    return weights, depth, features
 
 
 def _our_name(theirs: str) -> str:

@@ -58,7 +58,7 @@ def read_checkpoint(index: str | Path) -> dict[str, np.ndarray]:
                 if found is not None:
                     tensors[name] = found
         return tensors
-    except (struct.error, IndexError, UnicodeDecodeError, ValueError) as e:
+    except (struct.error, IndexError, UnicodeDecodeError, ValueError, OverflowError) as e:
         raise BadInput(f"{index} is damaged or no TensorFlow checkpoint index ({e}).") from None
 
 
