@@ -96,6 +96,18 @@ def test_ranks_do_not_share_a_named_card():
         own_device("cuda:1", Place(1, 2, 1))
 
 
+def test_ranks_do_not_share_the_only_card(monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", seen.append)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert own_device("cuda", Place(1, 2, 0)) == torch.device("cuda:0")  # two nodes
+    with pytest.raises(BadInput, match="only one cuda device"):
+        own_device("cuda", Place(1, 2, 1))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")  # the launcher shows each rank its own
+    assert own_device("cuda", Place(1, 2, 1)) == torch.device("cuda:0")
+
+
 RANK = """
 import os, sys, torch
 from pathlib import Path

@@ -43,6 +43,11 @@ _LAUNCHERS = (
     ),
     ("srun", ("SLURM_PROCID",), ("SLURM_NTASKS",), ("SLURM_LOCALID",), ()),
 )
+_PINS = (
+    "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK",
+    "ONEAPI_DEVICE_SELECTOR",
+)  # fmt: skip
+"""Variables by which a launcher shows each rank a device of its own."""
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
 """Kind of device -> how its ranks speak."""
 
@@ -122,6 +127,11 @@ def own_device(kind: str, place: Place) -> torch.device:
         raise BadInput(
             f"rank {place.rank} is number {place.local} on its node, but there are only {count} "
             f"{name} devices: start {count} ranks on each node."
+        )
+    if count == 1 and place.local > 0 and not any(os.environ.get(v) for v in _PINS):
+        raise BadInput(
+            f"rank {place.rank} is number {place.local} on its node, but there is only one {name} "
+            "device: start 1 rank on each node."
         )
     device = torch.device(name, place.local if count > 1 else 0)
     module.set_device(device)
