@@ -16,7 +16,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_rows_become_points_with_their_other_columns_as_text(tmp_path, kind):
+def test_rows_become_points_with_their_other_columns_as_text(tmp_path, kind, caplog):
     file = tmp_path / f"errors.{kind}"
     if kind == "csv":
         with open(file, "w") as f:
@@ -24,12 +24,15 @@ def test_rows_become_points_with_their_other_columns_as_text(tmp_path, kind):
             table.writeheader()
             table.writerows(ROWS)
     else:
-        pq.write_table(pa.Table.from_pylist(ROWS), file)
+        pq.write_table(pa.Table.from_pylist(ROWS), file, row_group_size=1)
     layer = points_layer(file)
     assert layer.name == "errors"
     assert layer.points[0] == ([60.0, 4.5, -8.0], f"kind split, object {2**60}")
     assert len(layer.points) == 2
+    assert caplog.text == ""
+    assert len(points_layer(file, most=2).points) == 2
     assert len(points_layer(file, most=1).points) == 1
+    assert "has more than 1 rows: the first 1 are shown" in caplog.text
 
 
 @pytest.mark.parametrize(

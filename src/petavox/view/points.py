@@ -7,12 +7,15 @@ tables' maker.
 from __future__ import annotations
 
 import csv
+import logging
 import math
 from pathlib import Path
 from typing import Any
 
 from petavox.errors import BadInput
 from petavox.view.layers import AnnotationLayer
+
+log = logging.getLogger("petavox")
 
 PLACE = ("z_nm", "y_nm", "x_nm")
 MOST = 2000
@@ -22,10 +25,14 @@ MOST = 2000
 def points_layer(path: str | Path, *, most: int = MOST) -> AnnotationLayer:
     """The first `most` rows of a table as points, named by the table; other columns are the text.
 
+    More are left out with a warning.
     Raises BadInput for a file that is no table, or has no columns z_nm, y_nm, x_nm.
     """
     path = Path(path)
-    rows = _rows(path, most)
+    rows = _rows(path, most + 1)
+    if len(rows) > most:
+        log.warning("%s has more than %d rows: the first %d are shown as points.", path, most, most)
+        rows = rows[:most]
     points = []
     for number, row in enumerate(rows, 1):
         missing = [c for c in PLACE if c not in row]
@@ -56,6 +63,12 @@ def _rows(path: Path, most: int) -> list[dict[str, Any]]:
                 return [row for _, row in zip(range(most), csv.DictReader(f), strict=False)]
         import pyarrow.parquet as pq
 
-        return list(pq.read_table(path).slice(0, most).to_pylist())
+        rows: list[dict[str, Any]] = []
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=most):
+                rows += batch.to_pylist()
+                if len(rows) >= most:
+                    break
+        return rows[:most]
     except (OSError, ValueError, UnicodeDecodeError, csv.Error) as e:
         raise BadInput(f"cannot read the points {path}: {e}.") from None
