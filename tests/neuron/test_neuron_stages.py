@@ -94,6 +94,32 @@ def test_a_stopped_run_goes_on_and_its_output_is_no_result(labels, tmp_path, mon
     assert not (tmp_path / "m.work").exists()
 
 
+def test_what_came_to_lie_at_the_output_of_a_stopped_run_is_not_replaced_unasked(
+    labels, tmp_path, monkeypatch
+):
+    from petavox.stages import fragment_index
+
+    path, _ = labels
+    with monkeypatch.context() as m:
+        m.setattr(fragment_index, "make", lambda *a, **k: 1 / 0)
+        refused("mesh", path, tmp_path / "m")
+    assert (tmp_path / "m.work").exists()
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "info").write_text("of another program")
+    assert "there already" in refused("mesh", path, tmp_path / "m")
+    assert (tmp_path / "m" / "info").read_text() == "of another program"
+    assert call("mesh", path, tmp_path / "m", "--overwrite")["objects"] == 3
+
+
+def test_ids_that_are_not_there_are_named(labels, tmp_path, caplog):
+    path, _ = labels
+    assert call("mesh", path, tmp_path / "m", "--only", 6, "--only", 2**63 + 9)["objects"] == 1
+    assert f"only names 1 ids that the labels do not hold there: {2**63 + 9}" in caplog.text
+    said = refused("mesh", path, tmp_path / "n", "--only", 2**64)
+    assert f"only names id {2**64}, which no object can have" in said
+    assert not (tmp_path / "n").exists()
+
+
 @pytest.mark.parametrize("at", ["table", "finish"])
 def test_a_run_stopped_after_its_table_makes_the_same_table_again(
     labels, tmp_path, monkeypatch, at

@@ -115,6 +115,7 @@ def run(
     """
     began = time.monotonic()
     source, total = objects.labels_of(labels, settings)
+    objects.require_ids(settings, source.dtype)
     with objects.work_folder(out, overwrite=overwrite, ledger=ledger) as (work, ledger):
         first = MeshFragments(
             settings, reads={"labels": labels}, writes={"fragments": work / "fragments"}
@@ -129,9 +130,9 @@ def run(
             return MeshShards(objects.ShardSettings(**values), reads=reads, writes={"out": out})
 
         objects.run_both(first, second, ledger=ledger, engine=engine)
-    return _figures(pq.read_table(out / "meshes.parquet")) | {
-        "seconds": round(time.monotonic() - began, 2)
-    }
+    table = pq.read_table(out / "meshes.parquet")
+    objects.tell_absent(settings, table, "that the labels do not hold there")
+    return _figures(table) | {"seconds": round(time.monotonic() - began, 2)}
 
 
 def mesh_block(block: Block, context: Context) -> Counters:

@@ -13,6 +13,7 @@ What it is not: anything that knows what a fragment is.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ from petavox.stages.tables import FAN, write_arrow
 from petavox.volume import state
 from petavox.volume.opening import make_room
 
+log = logging.getLogger("petavox")
+
 
 class LabelSettings(Settings):
     """What all stages on blocks of labels take. Results do not depend on `block`, up to what is
@@ -48,6 +51,25 @@ class ObjectSettings(LabelSettings):
     """What stages that make one thing for each object take."""
 
     only: tuple[int, ...] | None = None
+
+
+def require_ids(settings: ObjectSettings, dtype: np.dtype[Any]) -> None:
+    """Raise BadInput for an id that labels of this type cannot hold."""
+    most = int(np.iinfo(dtype).max)
+    for label in settings.only or ():
+        if not 0 < label <= most:
+            raise BadInput(
+                f"only names id {label}, which no object can have: the labels are {dtype}, "
+                f"so ids go from 1 to {most}."
+            )
+
+
+def tell_absent(settings: ObjectSettings, table: pa.Table, what: str) -> None:
+    """Warn of ids that were asked for and are not in the table of what was made."""
+    absent = sorted(set(settings.only or ()) - set(table["id"].to_pylist()))
+    if absent:
+        few = ", ".join(map(str, absent[:10])) + (", ..." if len(absent) > 10 else "")
+        log.warning("only names %d ids %s: %s", len(absent), what, few)
 
 
 class ShardSettings(Settings):
@@ -184,12 +206,14 @@ def size_of(settings: ShardSettings) -> VoxelSize:
 def work_folder(out: Path, *, overwrite: bool, ledger: Ledger | None) -> Iterator[tuple[Path, Any]]:
     """The folder of fragments beside the output, and a ledger; both go when all is done.
 
-    A run that was stopped leaves them, and the same command goes on from there.
+    A run that was stopped leaves them, and the same command goes on from there; but what lies at
+    the output by then must be what that run began.
     ledger: the project's; without one the work folder holds its own.
     Raises AlreadyExists if the output is a finished result and `overwrite` is not set.
     """
     work = out.with_name(out.name + ".work")
-    unfinished = work.exists() and (state.read(out) or {}).get("state") != "complete"
+    begun = not out.exists() or (state.read(out) or {}).get("state") == "writing"
+    unfinished = work.exists() and begun
     if not unfinished:
         make_room(out, overwrite=overwrite)
         shutil.rmtree(work, ignore_errors=True)

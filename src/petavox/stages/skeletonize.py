@@ -23,7 +23,6 @@ from pydantic import Field
 
 from petavox import provenance
 from petavox.blocks import Context, Costs, Counters, Engine, Ledger
-from petavox.errors import BadInput
 from petavox.neuron import packing
 from petavox.neuron import skeleton as trees
 from petavox.neuron.sharding import ShardWriter
@@ -111,7 +110,7 @@ def run(
     began = time.monotonic()
     require()
     source, total = objects.labels_of(labels, settings)
-    _check_only(settings, source.dtype)
+    objects.require_ids(settings, source.dtype)
     with objects.work_folder(out, overwrite=overwrite, ledger=ledger) as (work, ledger):
         first = SkeletonPieces(
             settings, reads={"labels": labels}, writes={"fragments": work / "fragments"}
@@ -127,6 +126,7 @@ def run(
 
         objects.run_both(first, second, ledger=ledger, engine=engine)
     table = pq.read_table(out / "skeletons.parquet")
+    objects.tell_absent(settings, table, "without a skeleton (not there, or dust)")
     return {
         "objects": table.num_rows,
         "cable_mm": float(np.sum(table["cable_nm"].to_numpy())) / 1e6,
@@ -135,17 +135,6 @@ def run(
         "trees": int(np.sum(table["trees"].to_numpy())),
         "seconds": round(time.monotonic() - began, 2),
     }
-
-
-def _check_only(settings: SkeletonSettings, dtype: np.dtype) -> None:
-    """Raise BadInput for an id that labels of this type cannot hold."""
-    most = int(np.iinfo(dtype).max)
-    for label in settings.only or ():
-        if not 0 < label <= most:
-            raise BadInput(
-                f"only names id {label}, which no object can have: the labels are {dtype}, "
-                f"so ids go from 1 to {most}."
-            )
 
 
 def skeleton_block(block: Block, context: Context) -> Counters:
