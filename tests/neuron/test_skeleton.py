@@ -338,6 +338,21 @@ def test_skeletons_lie_inside_their_object_with_its_radius():
     assert 40 <= middle <= 80  # a tube of 60 nm
 
 
+@pytest.mark.parametrize("ground", [0, 2**63 + 5])
+def test_objects_of_the_largest_ids_have_skeletons_down_to_one_voxel(ground):
+    teasar = pytest.importorskip("petavox.neuron.teasar")
+    pytest.importorskip("kimimaro", reason="extra petavox[skeletons] is not installed")
+    labels = np.full((9, 17, 17), ground, np.uint64)
+    labels[8, 16, 16] = 2**64 - 1
+    box = Box.of_shape(labels.shape)
+    size = VoxelSize(40, 10, 10)
+    found = teasar.block_pieces(labels, box, box, box, size, teasar.TeasarSettings())
+    voxels = {p.label: p.voxels for p in found}
+    assert voxels == {2**64 - 1: 1} | ({ground: labels.size - 1} if ground else {})
+    (one,) = (p for p in found if p.voxels == 1)
+    assert one.vertices.tolist() == [[8, 16, 16]]
+
+
 def test_skeletons_are_the_same_again():
     a, b = in_blocks(), skeletons(tubes(), (20, 48, 48))
     for label in a:

@@ -89,7 +89,7 @@ def block_pieces(
     size = tuple(voxel_size)
     core = Box(write.start, write.grown(1).stop).intersection(total)
     inner = np.ascontiguousarray(labels[core.slices(read.start)])
-    parts, count = cc3d.connected_components(inner, connectivity=26, return_N=True)
+    parts, count = cc3d.connected_components(_below_2_63(inner), connectivity=26, return_N=True)
     if not count:
         return []
     parts = parts.astype(np.uint32, copy=False)
@@ -133,6 +133,14 @@ def block_pieces(
             Piece(int(label[part]), int(owned[part]), at + np.array(core.start), edges, radii)
         )
     return out
+
+
+def _below_2_63(labels: np.ndarray) -> np.ndarray:
+    """The same objects under numbers that cc3d takes: some arrays of larger ones it fails on."""
+    if labels.dtype != np.uint64 or int(labels.max(initial=0)) < 1 << 63:
+        return labels
+    names, number = np.unique(labels, return_inverse=True)
+    return np.asarray(number.reshape(labels.shape) + (names[0] != 0), np.uint32)
 
 
 def _neighbours(parts: np.ndarray, core: Box, write: Box, count: int) -> np.ndarray:
