@@ -239,3 +239,22 @@ def test_watershed_supervoxels_where_the_published_result_is(real_data):
     assert round(got["vi_split"], 3) == 2.171
     assert round(got["vi_merge"], 3) == 0.213
     assert round(got["adapted_rand_error"], 3) == 0.246
+
+
+def test_labels_of_blocks_are_no_result_even_where_the_boxes_meet(tmp_path):
+    from petavox.errors import BadInput
+    from petavox.space import Box, Grid, VoxelSize
+    from petavox.stages.block_labels import BlockLabels
+    from petavox.volume import state
+
+    truth = tmp_path / "truth"
+    made = pv.create(
+        truth, box=Box((0, 0, 0), (8, 8, 8)), voxel_size=(8, 8, 8), dtype="uint64", kind="labels"
+    )
+    state.finish(truth, {})
+    BlockLabels.create(
+        tmp_path / "blocks", Grid(made.box, (8, 8, 8), (2, 2, 2)), VoxelSize(8, 8, 8)
+    )
+    state.finish(tmp_path / "blocks", {})
+    with pytest.raises(BadInput, match="holds labels of blocks: reconcile them first"):
+        stage.tables(pv.open(tmp_path / "blocks"), made, stage.ScoreSettings(intersect=True))

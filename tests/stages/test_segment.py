@@ -636,3 +636,27 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(here, runner, case):
     assert sorted(p.name for p in here.iterdir()) == before
     if os.path.exists(here / "out.zarr"):
         assert case == "an existing output"
+
+
+def test_points_of_another_place_or_that_are_no_numbers_are_refused(here):
+    given = {"seeds": {"policy": "points"}, "points": str(here / "p.csv")}
+    (here / "p.csv").write_text("800,14,26\n400,8,20\n")
+    with pytest.raises(PetavoxError, match=r"none of the 2 seed points in .* lies in box"):
+        run(here, **given)
+    (here / "p.csv").write_text("8,14,nan\n")
+    with pytest.raises(PetavoxError, match="a seed point that is no number"):
+        run(here, **given)
+
+
+def test_earlier_objects_are_unsigned_labels_of_one_volume(here):
+    box = pv.open(here / "image.zarr").box
+    path = labels_volume(here / "e.zarr", box, np.zeros(box.shape, np.uint8))
+    (here / "e.zarr" / "blocks.json").write_text("{}")
+    with pytest.raises(PetavoxError, match=r"e.zarr holds labels of blocks: reconcile them first"):
+        run(here, earlier=path)
+    image = pv.create(
+        here / "f.zarr", box=box, voxel_size=(40, 4, 4), dtype="float32", kind="image"
+    )
+    finish(image)
+    with pytest.raises(PetavoxError, match="holds float32: labels are unsigned integers"):
+        run(here, earlier=str(here / "f.zarr"))

@@ -11,6 +11,7 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 import petavox as pv
+from petavox.errors import BadInput
 from petavox.ffn.flood import prepared
 from petavox.ffn.model import save_model
 from petavox.space import Grid
@@ -226,3 +227,39 @@ def test_int8_takes_no_lanes(here):
     done = flood_in_blocks(here, "--precision", "int8", "--lanes", 2)
     assert done.exit_code == 2
     assert "int8" in done.output
+
+
+def image_like(path, *, kind="image", voxel_size=(8, 8, 8), box=None):
+    box = box or pv.Box((-5, 3, -8), (21, 33, 36))
+    made = pv.create(path, box=box, voxel_size=voxel_size, dtype="uint8", kind=kind)
+    finish(made, {})
+    return path
+
+
+def stage_of(here, image="image.zarr", **reads):
+    paths = {"image": here / image, "model": here / "m.safetensors", **reads}
+    settings = BlockwiseSettings(block=(13, 15, 22), context=(8, 8, 8))
+    return BlockwiseSegment(settings, reads=paths, writes={})
+
+
+def test_what_one_flood_refuses_many_refuse_too(here):
+    image_like(here / "labels.zarr", kind="labels")
+    with pytest.raises(BadInput, match=r"labels.zarr holds labels of type uint8; an image"):
+        stage_of(here, "labels.zarr").grid()
+    spec = brightness_spec().model_copy(update={"voxel_size": (40.0, 40.0, 40.0)})
+    save_model(here / "m.safetensors", spec, brightness_weights())
+    with pytest.raises(BadInput, match="more than a factor of two apart"):
+        stage_of(here).grid()
+
+
+@pytest.mark.parametrize("name", ["mask", "seed_mask", "shift_y", "shift_x"])
+def test_a_restriction_that_leaves_out_a_block_is_refused_before_the_first(here, name):
+    small = image_like(
+        here / "small.zarr", voxel_size=(16, 16, 16), box=pv.Box((-3, 1, -4), (10, 17, 18))
+    )
+    with pytest.raises(BadInput, match=r"small.zarr covers .* needs"):
+        stage_of(here, **{name: small}).grid()
+    whole = image_like(
+        here / "whole.zarr", voxel_size=(16, 16, 16), box=pv.Box((-3, 1, -4), (11, 17, 18))
+    )
+    assert len(stage_of(here, **{name: whole}).grid()) == 8

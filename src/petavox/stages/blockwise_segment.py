@@ -29,14 +29,18 @@ from petavox.ffn.growth import FloodSettings
 from petavox.ffn.lanes import LaneSettings
 from petavox.segment.links import LOCAL_BITS
 from petavox.settings import BoxSetting, Settings, ZyxSetting
-from petavox.space import Block, Box, Grid, VoxelSize, zyx
+from petavox.space import Block, Box, Grid, zyx
 from petavox.stages import tables
 from petavox.stages.block_floods import segmented
 from petavox.stages.block_labels import BlockLabels
 from petavox.stages.chain import require_chain
+from petavox.stages.sampling import required
 from petavox.stages.stage import Stage, run_stage
 
 log = logging.getLogger("petavox")
+
+RESTRICTIONS = ("mask", "seed_mask", "shift_y", "shift_x")
+"""Volumes that a flood may be restricted by (petavox.stages.restrictions)."""
 
 
 class BlockwiseSettings(Settings):
@@ -105,6 +109,8 @@ class BlockwiseSegment(Stage):
         "petavox.ffn.flip",
         "petavox.ffn.flood",
         "petavox.ffn.moves",
+        "petavox.ffn.network",
+        "petavox.ffn.restrict",
         "petavox.ffn.seeds",
         "petavox.ffn.predictor",
         "petavox.ffn.int8",
@@ -112,6 +118,8 @@ class BlockwiseSegment(Stage):
         "petavox.stages.block_floods",
         "petavox.stages.block_labels",
         "petavox.stages.predictors",
+        "petavox.stages.restrictions",
+        "petavox.stages.sampling",
     )
     settings: BlockwiseSettings
 
@@ -130,15 +138,21 @@ class BlockwiseSegment(Stage):
             raise BadInput(f"box {box} is not inside {image.path}, whose box is {image.box}.")
         grid = Grid(box, s.block, s.context)
         if s.method == "flood":
-            self._check_model(grid, image.voxel_size)
+            self._check_flood(grid, image)
         return grid
 
-    def _check_model(self, grid: Grid, voxel_size: VoxelSize) -> None:
+    def _check_flood(self, grid: Grid, image: volume.Volume) -> None:
         from petavox.ffn.model import load_spec
+        from petavox.stages.flood_inputs import require_image, require_trained_on
 
+        require_image(image)
+        for name in RESTRICTIONS:
+            if name in self.reads:
+                required(volume.open(self.reads[name]), grid.total, image.voxel_size)
         if "model" not in self.reads:
             raise BadInput("method flood needs a model; give --model.")
         spec = load_spec(self.reads["model"]).stepping(self.settings.flood.deltas)
+        require_trained_on(image, spec)
         reach = spec.margin
         if any(c < r for c, r in zip(grid.context, reach, strict=True)):
             raise BadInput(

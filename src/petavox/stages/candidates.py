@@ -36,7 +36,7 @@ from petavox.segment.rule import Rule
 from petavox.settings import NmSetting, Settings, ZyxSetting
 from petavox.space import Block, Box, Grid, Zyx, zyx
 from petavox.stages import tables
-from petavox.stages.block_labels import is_block_labels
+from petavox.stages.labels import labels_of
 from petavox.stages.stage import Stage
 from petavox.stages.stamps import sources
 from petavox.volume import state
@@ -148,16 +148,6 @@ def candidates_block(block: Block, context: Context) -> Counters:
         },
     )
     return {"voxels": block.write.size, "contacts": len(found)}
-
-
-def labels_of(path: str) -> volume.Volume:
-    """The labels at a path. Raises BadInput if they are none, or labels of blocks."""
-    if is_block_labels(path):
-        raise BadInput(f"{path} holds labels of blocks: reconcile them first.")
-    labels = volume.open(path)
-    if labels.dtype.kind != "u":
-        raise BadInput(f"{path} holds {labels.dtype}: labels are unsigned integers.")
-    return labels
 
 
 def image_of(

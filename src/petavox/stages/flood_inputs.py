@@ -15,12 +15,12 @@ import numpy as np
 from petavox.blocks.plan import memory_available
 from petavox.errors import BadInput
 from petavox.ffn.flood import BYTES_PER_VOXEL
-from petavox.ffn.model import Model
+from petavox.ffn.model import Model, ModelSpec
 from petavox.ffn.restrict import Restrictor
 from petavox.provenance import digest
 from petavox.space import Box, zyx
+from petavox.stages.labels import labels_of
 from petavox.volume import Kind, Volume
-from petavox.volume import open as open_volume
 
 INPUTS = ("earlier", "points", "mask", "seed_mask", "shift")
 """What a flood may read besides image and model."""
@@ -29,11 +29,7 @@ INPUTS = ("earlier", "points", "mask", "seed_mask", "shift")
 def box_of(volume: Volume, wanted: Box | None, model: Model) -> Box:
     """The subvolume to flood. Raises BadInput if this model cannot flood it on this machine."""
     box = wanted or volume.box
-    if volume.kind is not Kind.IMAGE or volume.dtype.name not in ("uint8", "uint16", "float32"):
-        raise BadInput(
-            f"{volume.path} holds {volume.kind} of type {volume.dtype}; an image of uint8, uint16 "
-            "or float32 is needed."
-        )
+    require_image(volume)
     if box.is_empty or not volume.box.contains(box):
         raise BadInput(f"box {box} is not inside {volume.path}, whose box is {volume.box}.")
     if any(n < f for n, f in zip(box.shape, model.spec.fov, strict=True)):
@@ -47,7 +43,22 @@ def box_of(volume: Volume, wanted: Box | None, model: Model) -> Box:
             f"box {box} needs about {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are "
             "free here; flood a smaller --box, or many subvolumes with --blocks."
         )
-    trained = model.spec.voxel_size
+    require_trained_on(volume, model.spec)
+    return box
+
+
+def require_image(volume: Volume) -> None:
+    """Raise BadInput if a volume is no image that a network can be given."""
+    if volume.kind is not Kind.IMAGE or volume.dtype.name not in ("uint8", "uint16", "float32"):
+        raise BadInput(
+            f"{volume.path} holds {volume.kind} of type {volume.dtype}; an image of uint8, uint16 "
+            "or float32 is needed."
+        )
+
+
+def require_trained_on(volume: Volume, spec: ModelSpec) -> None:
+    """Raise BadInput if a network was trained on voxels of quite another size."""
+    trained = spec.voxel_size
     if trained is not None and any(
         not 0.5 <= a / b <= 2 for a, b in zip(trained, volume.voxel_size, strict=True)
     ):
@@ -55,7 +66,6 @@ def box_of(volume: Volume, wanted: Box | None, model: Model) -> Box:
             f"{volume.path} has voxels of {volume.voxel_size}, the model was trained on {trained} "
             "nm (z y x), more than a factor of two apart; use another level of the pyramid."
         )
-    return box
 
 
 def earlier_objects(
@@ -64,7 +74,7 @@ def earlier_objects(
     """Ids of earlier objects in order, and the same objects as int32 1..n."""
     if path is None:
         return np.zeros(0, np.uint64), None
-    ids, places = np.unique(_refined(open_volume(path), box, image), return_inverse=True)
+    ids, places = np.unique(_refined(labels_of(path), box, image), return_inverse=True)
     numbers = np.arange(len(ids), dtype=np.int32)
     if len(ids) and ids[0] != 0:
         numbers += 1
@@ -138,6 +148,13 @@ def points_inside(path: str, box: Box) -> np.ndarray:
             f"{path} holds no seed points ({e}): give origins.json of an earlier run, or a CSV "
             "with one z,y,x in voxels per line and no heading."
         ) from None
+    if not np.isfinite(points).all():
+        raise BadInput(f"{path} holds a seed point that is no number: give z,y,x in voxels.")
     voxels = np.round(points).astype(np.int64)
     inside = ((voxels >= box.start) & (voxels < box.stop)).all(axis=1)
+    if len(points) and not inside.any():
+        raise BadInput(
+            f"none of the {len(points)} seed points in {path} lies in box {box}: are they z,y,x "
+            "voxels of the image?"
+        )
     return voxels[inside] - np.array(box.start)

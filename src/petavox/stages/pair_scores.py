@@ -19,7 +19,8 @@ from petavox.segment.resegment import ResegmentSettings, Scores, around, radii, 
 from petavox.settings import NmSetting, Settings, ZyxSetting
 from petavox.space import Block, Box, Grid
 from petavox.stages import tables
-from petavox.stages.candidates import image_of, labels_of
+from petavox.stages.candidates import image_of
+from petavox.stages.labels import labels_of
 from petavox.stages.predictors import predictor
 from petavox.stages.stage import Stage
 
@@ -50,6 +51,7 @@ class ScorePairs(Stage):
         "petavox.segment.resegment",
         "petavox.ffn.canvas",
         "petavox.ffn.moves",
+        "petavox.ffn.network",
         "petavox.ffn.predictor",
         "petavox.ffn.int8",
         "petavox.stages.predictors",

@@ -26,6 +26,7 @@ from petavox.settings import Settings, ZyxSetting
 from petavox.space import Block, Grid, Zyx
 from petavox.stages import tables
 from petavox.stages.block_labels import BlockLabels, is_block_labels
+from petavox.stages.labels import labels_of
 from petavox.stages.levels import empty, fill_levels
 from petavox.stages.stage import Stage
 from petavox.stages.stamps import stamp
@@ -162,7 +163,7 @@ def grid_of(objects: str | Path, block: Zyx | None, *, context: bool) -> Grid:
             f"{objects} is one volume: say in which blocks it was segmented, such as --block "
             "128 128 128."
         )
-    return Grid(volume.open(objects).box, block)
+    return Grid(labels_of(str(objects)).box, block)
 
 
 def _voxel_size(objects: str) -> Any:

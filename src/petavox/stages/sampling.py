@@ -18,17 +18,40 @@ def sampled(volume: Volume, box: Box, voxel_size: VoxelSize) -> np.ndarray:
 
     Raises BadInput if the volume does not cover the box.
     """
-    places = []
-    for a, b, mine, theirs in zip(box.start, box.stop, voxel_size, volume.voxel_size, strict=True):
-        places.append(np.floor((np.arange(a, b) + 0.5) * mine / theirs).astype(np.int64))
     if box.is_empty:
         return np.zeros(box.shape, volume.dtype)
-    needed = Box(zyx([int(p[0]) for p in places]), zyx([int(p[-1]) + 1 for p in places]))
+    values = volume.read(required(volume, box, voxel_size))
+    places = [
+        _places(np.arange(a, b), mine, theirs)
+        for a, b, mine, theirs in zip(
+            box.start, box.stop, voxel_size, volume.voxel_size, strict=True
+        )
+    ]
+    picked = np.ix_(*[p - p[0] for p in places])
+    return np.ascontiguousarray(values[picked])
+
+
+def required(volume: Volume, box: Box, voxel_size: VoxelSize) -> Box:
+    """The voxels of `volume` that `sampled` reads for a box that is not empty.
+
+    Raises BadInput if the volume does not cover the box.
+    """
+    low, high = (
+        [
+            int(_places(np.array([p]), mine, theirs)[0])
+            for p, mine, theirs in zip(corner, voxel_size, volume.voxel_size, strict=True)
+        ]
+        for corner in (box.start, [b - 1 for b in box.stop])
+    )
+    needed = Box(zyx(low), zyx([n + 1 for n in high]))
     if not volume.box.contains(needed):
         raise BadInput(
             f"{volume.path} covers {volume.box} at {volume.voxel_size}; box {box} at {voxel_size} "
             f"needs {needed} of it."
         )
-    values = volume.read(needed)
-    picked = np.ix_(*[p - p[0] for p in places])
-    return np.ascontiguousarray(values[picked])
+    return needed
+
+
+def _places(voxels: np.ndarray, mine: float, theirs: float) -> np.ndarray:
+    """In which voxel of `theirs` nm the centre of each of `mine` nm lies."""
+    return np.floor((voxels + 0.5) * mine / theirs).astype(np.int64)

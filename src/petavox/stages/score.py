@@ -21,6 +21,7 @@ from petavox.score import errors, reporting, spots, tolerance
 from petavox.score.pairs import Adder, PairTable, pair_table
 from petavox.settings import BoxSetting, Settings, ZyxSetting
 from petavox.space import Block, Box, Grid, VoxelSize
+from petavox.stages.labels import require_one_volume
 from petavox.volume import Volume
 
 
@@ -142,6 +143,7 @@ def scored_box(
     """The voxels to score. Raises BadInput if the volumes cannot be compared."""
     others = [("result", result)] + ([] if where is None else [("mask", where)])
     for name, volume in [*others, ("truth", truth)]:
+        require_one_volume(volume.path)
         if volume.dtype.kind not in "uib":
             raise BadInput(
                 f"the {name} {volume.path} holds {volume.dtype}: objects are whole numbers."

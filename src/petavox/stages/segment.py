@@ -50,7 +50,18 @@ log = logging.getLogger("petavox")
 
 CODE = tuple(
     f"petavox.ffn.{m}"
-    for m in ("canvas", "checkpoint", "flip", "flood", "int8", "moves", "predictor", "seeds")
+    for m in (
+        "canvas",
+        "checkpoint",
+        "flip",
+        "flood",
+        "int8",
+        "moves",
+        "network",
+        "predictor",
+        "restrict",
+        "seeds",
+    )
 )
 """What decides the objects: a flood goes on only with the code that it was begun with."""
 
