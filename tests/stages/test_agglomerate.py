@@ -402,3 +402,14 @@ def test_the_command(here):
     both = [*options, "--calibrate", str(here / "truth"), "--odds", "2"]
     refused = CliRunner().invoke(app, ["agglomerate", *names, *both])
     assert refused.exit_code == 2
+
+
+def test_a_truth_that_can_teach_nothing_is_refused_before_any_work(here):
+    stored(here / "coarse", tissue()[1], "labels", voxel_size=(16, 16, 16))
+    names = [str(here / n) for n in ("labels", "image", "out")]
+    options = ["--model", str(here / "m.safetensors"), "--calibrate"]
+    for truth, why in (("coarse", "a truth holds ids at the same voxel size"), ("no", "no volume")):
+        done = CliRunner().invoke(app, ["agglomerate", *names, *options, str(here / truth)])
+        assert done.exit_code != 0
+        assert why in " ".join(done.output.split())
+    assert not [p for p in here.iterdir() if p.name.startswith("out")]

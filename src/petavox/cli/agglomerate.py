@@ -82,7 +82,12 @@ def agglomerate(
     from petavox.settings import parse, read_yaml_mapping
     from petavox.stages.agglomerate import AgglomerateSettings
     from petavox.stages.agglomerate import agglomerate as go
-    from petavox.stages.calibrate import CalibrateSettings, calibrated, calibrated_prior
+    from petavox.stages.calibrate import (
+        CalibrateSettings,
+        calibrated,
+        calibrated_prior,
+        require_truth,
+    )
 
     if calibrate is not None and (rule is not None or odds is not None):
         raise BadInput("--calibrate fits the rule and its odds; leave out --rule and --odds.")
@@ -112,6 +117,7 @@ def agglomerate(
     fit = fit_prior = None
     if calibrate is not None:
         wanted = parse(CalibrateSettings, {"box": calibrate_box, "folds": folds}, "the options")
+        require_truth(labels, calibrate, wanted)
 
         def fit(edges: Any) -> Any:
             return calibrated(labels, calibrate, edges, wanted)

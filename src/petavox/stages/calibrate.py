@@ -38,6 +38,13 @@ class CalibrateSettings(Settings):
     """Volume from which an object is large, in cubic micrometres."""
 
 
+def require_truth(
+    labels: str | Path, truth: str | Path, settings: CalibrateSettings | None = None
+) -> None:
+    """Raise BadInput if a truth cannot teach anything of these labels; before any flood."""
+    _volumes(labels, truth, settings or CalibrateSettings())
+
+
 def calibrated(
     labels: str | Path,
     truth: str | Path,
