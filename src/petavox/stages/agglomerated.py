@@ -123,14 +123,14 @@ class Agglomerated:
         """
         edges = {k: np.array(v) for k, v in self.edges.items()}
         changes = self.changes()
-        at = {
-            (int(a), int(b)): i for i, (a, b) in enumerate(zip(edges["a"], edges["b"], strict=True))
-        }
+        # of millions of edges only those are looked at one by one that may have been changed
+        maybe = np.flatnonzero(np.isin(edges["a"], np.array([a for a, _ in changes], np.uint64)))
+        at = {(int(edges["a"][i]), int(edges["b"][i])): int(i) for i in maybe}
         new = [pair for pair in changes if pair not in at]
         for k, v in edges.items():
             fill = _filler(k, v, new)
             edges[k] = np.concatenate([v, fill]) if len(new) else v
-        at |= {pair: len(at) + i for i, pair in enumerate(new)}
+        at |= {pair: len(self.edges["a"]) + i for i, pair in enumerate(new)}
         by_hand = np.zeros(len(edges["a"]), bool)
         for pair, (decision, _) in changes.items():
             i = at[pair]
