@@ -111,6 +111,24 @@ def test_edges_and_counts_are_those_worked_out_by_hand():
     assert made_by == {A: (2, 0, 1), B: (1, 2, 1), C: (0, 3, 1)}
 
 
+def test_ids_from_2_63_on_go_through_all_tables_and_files():
+    low, high = 2**63, 2**64 - 3
+    counts = np.zeros(2, tables.COUNTS)
+    counts["id"], counts["voxels"] = (low, high), (3, 4)
+    things = connectome.objects_table(counts, VoxelSize(1, 1, 1), None, 1500)
+    row = dict(id=high, z_nm=0.0, y_nm=0.0, x_nm=0.0, size=2.0, score=1.0)
+    rows = [row | dict(pre=high, post=low), row | dict(pre=0, post=high)]
+    made = connectome.assemble(things, pa.Table.from_pylist(rows, tables.SYNAPSES))
+    assert made.edges.to_pylist() == [dict(pre=high, post=low, count=1, total_size=2.0)]
+    of = {k: (v["pre_synapses"], v["post_synapses"]) for k, v in by_id(made.neurons).items()}
+    assert of == {low: (0, 1), high: (1, 1)}
+    assert f"{high},{low},1," in graph.edge_list(made.edges)
+    found = query.query(made.edges, f"pre={high}, post!={low - 1}")
+    assert found.num_rows == 1
+    with h5py.File(io.BytesIO(exports.sonata(made.neurons, made.edges)["nodes.h5"])) as f:
+        assert f["nodes/neurons/0/neuron_id"][:].tolist() == [low, high]
+
+
 def test_a_partner_without_voxels_is_a_neuron_with_nulls():
     synapses = synapse_rows().slice(0, 1)
     synapses = synapses.set_column(5, tables.SYNAPSES.field("post"), pa.array([77], pa.uint64()))

@@ -21,6 +21,9 @@ from petavox.space import VoxelSize
 MAPPING = pa.schema([("id", pa.uint64()), ("neuron", pa.uint64())])
 """base id -> neuron; ids that are not in it stand for themselves; neuron 0 drops the object."""
 
+_NOBODY = pa.scalar(0, pa.uint64())
+"""A plain 0 would be signed, and ids from 2^63 on no numbers to compare it with."""
+
 
 @dataclass(frozen=True)
 class Connectome:
@@ -106,7 +109,7 @@ def edges_table(synapses: pa.Table) -> pa.Table:
     count: rows, so a synapse that reaches one post twice counts twice.
     """
     both = synapses.filter(
-        pc.and_(pc.not_equal(synapses["pre"], 0), pc.not_equal(synapses["post"], 0))
+        pc.and_(pc.not_equal(synapses["pre"], _NOBODY), pc.not_equal(synapses["post"], _NOBODY))
     )
     grouped = both.group_by(["pre", "post"]).aggregate([("id", "count"), ("size", "sum")])
     grouped = grouped.sort_by([("pre", "ascending"), ("post", "ascending")])
@@ -125,7 +128,7 @@ def neurons_table(objects: pa.Table, synapses: pa.Table, mapping: pa.Table | Non
     """NEURONS from base objects and synapses that are mapped already, ordered by id."""
     owner = mapped(objects["id"], mapping)
     table = objects.append_column("neuron", owner)
-    table = table.filter(pc.not_equal(table["neuron"], 0))
+    table = table.filter(pc.not_equal(table["neuron"], _NOBODY))
     low = [(f"{a}0_nm", "min") for a in "zyx"]
     high = [(f"{a}1_nm", "max") for a in "zyx"]
     sums = table.group_by("neuron").aggregate(
@@ -140,9 +143,13 @@ def neurons_table(objects: pa.Table, synapses: pa.Table, mapping: pa.Table | Non
     first = np.r_[True, names[1:] != names[:-1]] if len(names) else np.zeros(0, bool)
     soma = soma.filter(pa.array(first))
     soma = soma.select(["neuron", "soma_radius_nm", "soma_z_nm", "soma_y_nm", "soma_x_nm"])
-    makes = synapses.filter(pc.not_equal(synapses["pre"], 0)).group_by(["pre", "id"]).aggregate([])
+    makes = (
+        synapses.filter(pc.not_equal(synapses["pre"], _NOBODY))
+        .group_by(["pre", "id"])
+        .aggregate([])
+    )
     makes = makes.group_by("pre").aggregate([("id", "count")]).rename_columns(["neuron", "pre_n"])
-    gets = synapses.filter(pc.not_equal(synapses["post"], 0)).group_by("post")
+    gets = synapses.filter(pc.not_equal(synapses["post"], _NOBODY)).group_by("post")
     gets = gets.aggregate([("id", "count")]).rename_columns(["neuron", "post_n"])
     whole = sums.join(soma, "neuron", join_type="left outer")
     whole = whole.join(makes, "neuron", join_type="full outer")
