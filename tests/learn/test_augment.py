@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petavox.errors import BadInput
-from petavox.learn import augment
-from petavox.learn.augment import AugmentSettings, Sample
+from petavox.learn import augment, damage
+from petavox.learn.augment import AugmentSettings
+from petavox.learn.sample import Sample, flipped, permuted
 
 ALL = AugmentSettings(
     slip_chance=0.5, shift_chance=0.5, missing_chance=0.5, blank_chance=0.5, blur_chance=0.5,
@@ -50,19 +51,19 @@ def test_nothing_asked_for_nothing_done():
 def test_symmetries_keep_which_voxel_has_which_label():
     s = sample()
     for axes in ([0, 2, 1], [2, 0, 1]):
-        p = augment.permuted(s, axes)
+        p = permuted(s, axes)
         i = (1, 2, 3)
         j = tuple(i[a] for a in axes)
         assert p.image[j] == s.image[i]
         assert p.labels[j] == s.labels[i]
-    f = augment.flipped(s, [True, False, True])
+    f = flipped(s, [True, False, True])
     assert f.image[0, 4, 0] == s.image[6, 4, 20]
     assert f.labels[0, 4, 0] == s.labels[6, 4, 20]
 
 
 def test_a_slip_moves_one_section_of_the_image_only():
     s = sample()
-    out = augment.slipped(s, 2, 3, -4)
+    out = damage.slipped(s, 2, 3, -4)
     assert np.array_equal(out.labels, s.labels)
     assert np.array_equal(np.delete(out.image, 2, 0), np.delete(s.image, 2, 0))
     assert np.array_equal(out.image[2, 3:, :-4], s.image[2, :-3, 4:])
@@ -71,7 +72,7 @@ def test_a_slip_moves_one_section_of_the_image_only():
 @pytest.mark.parametrize(("z", "moved"), [(5, slice(5, 7)), (2, slice(0, 2))])
 def test_a_shift_moves_all_on_the_far_side_with_their_labels(z, moved):
     s = sample()
-    out = augment.shifted(s, z, 2, 5)
+    out = damage.shifted(s, z, 2, 5)
     still = np.ones(7, bool)
     still[moved] = False
     for a, b in zip(out, s, strict=True):
@@ -84,12 +85,12 @@ def test_a_shift_moves_all_on_the_far_side_with_their_labels(z, moved):
 
 def test_missing_and_blank_sections():
     s = sample()
-    gone = augment.missing(s.image, 3, 2)
+    gone = damage.missing(s.image, 3, 2)
     assert (gone[3:5] == 0).all()
     assert np.array_equal(gone[:3], s.image[:3])
     shares = set()
     for seed in range(40):
-        out = augment.blanked(s.image, 4, np.random.default_rng(seed))
+        out = damage.blanked(s.image, 4, np.random.default_rng(seed))
         changed = out != s.image
         assert not np.delete(changed, 4, 0).any()
         assert len(np.unique(out[4][changed[4]])) == 1
@@ -99,7 +100,7 @@ def test_missing_and_blank_sections():
 
 def test_blur_lowers_the_contrast_of_its_section_only():
     s = sample()
-    out = augment.blurred(s.image, 1, 2.0)
+    out = damage.blurred(s.image, 1, 2.0)
     assert out[1].std() < 0.5 * s.image[1].std()
     assert out[1].mean() == pytest.approx(s.image[1].mean(), abs=0.02)
     assert np.array_equal(np.delete(out, 1, 0), np.delete(s.image, 1, 0))
@@ -107,13 +108,13 @@ def test_blur_lowers_the_contrast_of_its_section_only():
 
 def test_regrading_follows_its_formula_by_section():
     image = np.full((2, 1, 1), 0.6, np.float32)
-    out = augment.regraded(image, np.array([2.0, 1.0]), np.array([0.1, 0.0]), np.array([1.0, 2.0]))
+    out = damage.regraded(image, np.array([2.0, 1.0]), np.array([0.1, 0.0]), np.array([1.0, 2.0]))
     assert out.ravel().tolist() == pytest.approx([0.8, 0.36])
 
 
 def test_elastic_fields_are_smooth_centred_and_as_large_as_asked():
     fields = [
-        augment.elastic_field((3, 41, 41), 3.0, 6.0, np.random.default_rng(i)) for i in range(60)
+        damage.elastic_field((3, 41, 41), 3.0, 6.0, np.random.default_rng(i)) for i in range(60)
     ]
     assert all((f[:, 1, 20, 20] == 0).all() for f in fields)
     # a difference of two distant, nearly independent places has twice the variance
@@ -127,7 +128,7 @@ def test_warping_takes_voxels_from_where_the_field_points():
     s = sample()
     field = np.zeros((2, 7, 21, 21), np.float32)
     field[0], field[1] = 2, -3
-    out = augment.warped(s, field)
+    out = damage.warped(s, field)
     assert np.allclose(out.image[:, :-2, 3:], s.image[:, 2:, :-3])
     assert np.array_equal(out.labels[:, :-2, 3:], s.labels[:, 2:, :-3])
     assert not out.known[:, -2:].any()
@@ -137,7 +138,7 @@ def test_warping_takes_voxels_from_where_the_field_points():
 
 def test_a_rotation_by_a_right_angle_is_exact_and_keeps_the_centre():
     s = sample()
-    out = augment.rotated(s, 90.0)
+    out = damage.rotated(s, 90.0)
     turned = [np.rot90(s.image, k, (1, 2)) for k in (1, 3)]
     inner = (slice(None), slice(1, -1), slice(1, -1))
     assert any(np.allclose(out.image[inner], t[inner], atol=1e-4) for t in turned)

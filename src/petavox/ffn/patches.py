@@ -23,7 +23,8 @@ import numpy as np
 from petavox.ffn.examples import Sampler
 from petavox.ffn.model import ModelSpec, logit
 from petavox.ffn.walks import Walk, WalkSettings, lattice
-from petavox.learn.augment import AugmentSettings, Sample, augmented
+from petavox.learn.augment import AugmentSettings, augmented
+from petavox.learn.sample import Sample
 from petavox.space import Zyx, zyx
 
 INSIDE, OUTSIDE = 0.95, 0.05

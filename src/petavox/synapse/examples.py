@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import Field
 
 from petavox.errors import BadInput
-from petavox.learn.augment import AugmentSettings, Sample, augmented
+from petavox.learn.augment import AugmentSettings, augmented
+from petavox.learn.sample import Sample
 from petavox.settings import Settings, ZyxSetting
 from petavox.space import Box
 
