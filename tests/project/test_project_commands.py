@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import time
 
 import pytest
@@ -110,8 +111,6 @@ def test_status_of_a_run_under_way_gives_rate_and_time_left(copy):
         copy.record_file(step),
         records.StepState("segment", "running", key=known.key, started=known.started),
     )
-    import sqlite3
-
     with sqlite3.connect(copy.ledger_file) as db:
         db.execute("DELETE FROM blocks WHERE task = 'segment/segment-blocks' AND number = 1")
         db.execute("UPDATE tasks SET complete = 0 WHERE name = 'segment/segment-blocks'")
@@ -153,6 +152,30 @@ def test_plan_says_what_would_be_done_and_what_it_costs(copy, tissue, tmp_path):
     assert "segment/segment-blocks" in str(figures["stages"])
     fresh = small.project(tmp_path / "fresh", small.described(tissue))
     assert "no block was measured" in said(plan, fresh.folder)["cost"]
+
+
+def test_plan_projects_from_a_subset_what_was_not_run_as_a_whole(copy):
+    own = copy.folder / "run" / "ledger.db"
+    of_box = copy.folder / "run" / "subset" / "0-8_0-16_0-16" / "ledger.db"
+    of_box.parent.mkdir(parents=True)
+    shutil.copy(own, of_box)
+    with sqlite3.connect(own) as db:
+        db.execute("DELETE FROM blocks WHERE task LIKE 'segment/%'")
+        db.execute("DELETE FROM tasks WHERE name LIKE 'segment/%'")
+    figures = said(plan, copy.folder)
+    assert {"segment/segment-blocks", "reconcile/relabel"} <= set(figures["stages"])
+    hours = [row["node_hours"] for row in figures["stages"].values()]
+    assert figures["node_hours"] == pytest.approx(sum(hours))
+    own.unlink()
+    assert "segment/segment-blocks" in said(plan, copy.folder, "--scan")
+
+
+def test_plan_of_a_project_without_measured_blocks_still_says_what_would_be_done(copy):
+    with sqlite3.connect(copy.folder / "run" / "ledger.db") as db:
+        db.execute("DELETE FROM blocks")
+    figures = said(plan, copy.file)
+    assert figures["next_run"]["segment"].startswith("keep")
+    assert "no block was measured" in figures["cost"]
 
 
 def test_doctor_looks_at_the_machine_and_at_the_project(copy):

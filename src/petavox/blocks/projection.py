@@ -106,6 +106,30 @@ def project(
     }
 
 
+def measured_tasks(ledger: Ledger) -> list[str]:
+    """Tasks of a ledger that a projection can be made from."""
+    names = [task["name"] for task in ledger.tasks() if task["done"]]
+    return [n for n in names if "grid" in (ledger.parts(n) or {})]
+
+
+def project_all(ledgers: Sequence[Ledger], site: Site, **options: Any) -> dict[str, Any]:
+    """`project` over several ledgers; of a task that is in more than one, the first counts.
+
+    Raises BadInput if nothing was measured in any.
+    """
+    found: dict[str, Any] = {}
+    for ledger in ledgers:
+        names = [n for n in measured_tasks(ledger) if n not in found.get("stages", {})]
+        if names:
+            more = project(ledger, site, tasks=names, **options)
+            for key, value in more.items():
+                if key == "stages":
+                    found.setdefault(key, {}).update(value)
+                else:
+                    found[key] = value if key == "assumptions" else found.get(key, 0) + value
+    return found or project(ledgers[0], site, **options)
+
+
 def project_task(
     blocks: int,
     seconds: Sequence[float],

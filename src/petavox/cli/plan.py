@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from petavox.cli.common import Figures, command
-from petavox.cli.running import find_ledger
+from petavox.cli.running import find_ledgers
 
 app = typer.Typer(add_completion=False)
 
@@ -41,7 +42,8 @@ def plan(
 
     petavox plan segmentation.zarr --site aurora --nodes 1024 --volume 10000 10000 10000
 
-    Of a project it also says what `petavox run` would do, and why.
+    Of a project it also says what `petavox run` would do, and why; what was not run yet as a whole
+    is projected from the newest run of a `--subset`.
     """
     from petavox.blocks import launching, projection, sites
     from petavox.blocks.ledger import Ledger
@@ -52,23 +54,36 @@ def plan(
         figures["config"] = launching.shown(where)
     if place is None:
         return figures
-    if (place / "petavox.yaml").is_file():
+    project = place.name == "petavox.yaml" or (place / "petavox.yaml").is_file()
+    if project:
         figures["next_run"] = _steps(place)
-        if not (place / "run" / "ledger.db").is_file():
+    with contextlib.ExitStack() as stack:
+        ledgers = [stack.enter_context(Ledger(p, readonly=True)) for p in find_ledgers(place)]
+        if project and not any(projection.measured_tasks(ledger) for ledger in ledgers):
             return figures | {"cost": "no block was measured yet; run some, as with --subset"}
-    with Ledger(find_ledger(place), readonly=True) as ledger:
         if scan:
-            measured = projection.measured_shape(ledger)
-            for task in ledger.tasks():
-                parts, seconds = ledger.parts(task["name"]), ledger.seconds(task["name"])
-                if parts is None or "grid" not in parts or not seconds:
-                    continue
-                n = projection.blocks_of(parts, volume, measured)
-                counts = [k for k in (1, 10, 100, 1000, 2048, 5000, 10_000) if k <= n]
-                rows = projection.efficiencies(n, [s / speed for s in seconds], where, counts)
-                figures[task["name"]] = {f"{r['nodes']} nodes": r for r in rows}
-            return figures
-        return figures | projection.project(ledger, where, nodes=nodes, volume=volume, speed=speed)
+            return figures | _scan(ledgers, where, volume, speed)
+        return figures | projection.project_all(
+            ledgers, where, nodes=nodes, volume=volume, speed=speed
+        )
+
+
+def _scan(ledgers: list[Any], where: Any, volume: Any, speed: float) -> dict[str, Any]:
+    """Task -> its schedule on 1 to 10,000 nodes."""
+    from petavox.blocks import projection
+
+    found: dict[str, Any] = {}
+    for ledger in ledgers:
+        measured = projection.measured_shape(ledger)
+        for name in projection.measured_tasks(ledger):
+            if name in found:
+                continue
+            n = projection.blocks_of(ledger.parts(name), volume, measured)
+            counts = [k for k in (1, 10, 100, 1000, 2048, 5000, 10_000) if k <= n]
+            seconds = [s / speed for s in ledger.seconds(name)]
+            rows = projection.efficiencies(n, seconds, where, counts)
+            found[name] = {f"{r['nodes']} nodes": r for r in rows}
+    return found
 
 
 def _steps(place: Path) -> dict[str, Any]:

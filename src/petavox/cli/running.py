@@ -75,3 +75,16 @@ def find_ledger(place: Path) -> Path:
         f"there is no ledger at {place}: give a project, a folder with ledger.db, or the output "
         "of a blockwise command."
     )
+
+
+def find_ledgers(place: Path) -> list[Path]:
+    """Where blocks of a project were measured: its ledger, and that of its newest `--subset`.
+
+    Of what is no project, its one ledger. May be empty for a project.
+    """
+    folder = place.parent if place.name == "petavox.yaml" else place
+    if not (folder / "petavox.yaml").is_file():
+        return [find_ledger(place)]
+    run = folder / "run"
+    subsets = sorted(run.glob("subset/*/ledger.db"), key=lambda path: path.stat().st_mtime)
+    return [path for path in (run / "ledger.db", *subsets[-1:]) if path.is_file()]
