@@ -16,7 +16,7 @@ from petavox.blocks import BlockTask, Costs, Ledger, Limits, run
 from petavox.blocks.engines import Event, InlineEngine
 from petavox.blocks.ledger import Row
 from petavox.blocks.outcome import Outcome
-from petavox.blocks.resume import require_complete, resume
+from petavox.blocks.resume import resume
 from petavox.blocks.trouble import Trouble
 from petavox.errors import BadInput, NotComplete, WorkFailed
 from petavox.space import Box, Grid
@@ -152,16 +152,6 @@ def test_probes_do_some_blocks_without_complaint(ledger):
 
 def test_shuffled_order_does_all(ledger):
     assert run(pattern(50), ledger=ledger, shuffle=7, quiet=True).complete
-
-
-def test_completeness_names_the_missing_blocks(ledger):
-    with pytest.raises(NotComplete, match="nothing was done before"):
-        require_complete(pattern(), ledger)
-    run(pattern(), ledger=ledger, only=[0, 1], quiet=True)
-    with pytest.raises(NotComplete, match=r"8 of 10 blocks are not done: 2, 3, 4"):
-        require_complete(pattern(), ledger)
-    run(pattern(), ledger=ledger, quiet=True)
-    require_complete(pattern(), ledger)
 
 
 def test_a_function_that_is_not_there_is_refused_before_work(ledger):

@@ -39,12 +39,6 @@ class Plan:
     measured: int = 0
     block_seconds: tuple[float, float, float] | None = None
 
-    def wall_seconds(self, workers: int) -> float | None:
-        """Projected seconds with perfect balance; `simulate` knows better."""
-        if self.block_seconds is None:
-            return None
-        return self.block_seconds[0] / max(1, workers)
-
     def figures(self) -> dict[str, Any]:
         """For showing."""
         figures: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """What of an earlier run still counts.
 
 What it is: the comparison of what decides a task's result now with what the ledger says decided it
-then, and the check that a task is complete before another reads it. What it is not: the run.
+then. What it is not: the run.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from petavox.blocks.ledger import Ledger
-from petavox.blocks.outcome import listed
 from petavox.blocks.task import BlockTask
-from petavox.errors import NotComplete
 from petavox.provenance import digest
 
 
@@ -41,20 +39,6 @@ def resume(task: BlockTask, ledger: Ledger) -> Resume:
         for k in changed
     ]
     return Resume(key, parts, True, "all is done again, for these changed: " + ", ".join(said[:6]))
-
-
-def require_complete(task: BlockTask, ledger: Ledger) -> None:
-    """Raise NotComplete, naming blocks, unless every block of a task is done with this content."""
-    known = resume(task, ledger)
-    if known.fresh:
-        raise NotComplete(f"task '{task.name}' is not done: {known.why}. Run it first.")
-    done = set(ledger.numbers(task.name, "done"))
-    missing = [n for n in range(len(task.grid)) if n not in done]
-    if missing:
-        raise NotComplete(
-            f"task '{task.name}' is not complete: {len(missing)} of {len(task.grid)} blocks are "
-            f"not done: {listed(missing)}. Run it again."
-        )
 
 
 def _brief(value: Any) -> str:
