@@ -136,6 +136,8 @@ with joined(place, timeout_s=60), losses_told(place, "start again with --resume"
         every = {**before, **grads, **t.network.state_dict()}
         save_file({k: v.contiguous() for k, v in every.items()}, out / "state.safetensors")
     t.save(out / "checkpoints")
+    if how == "lose at the end" and place.rank == 1:
+        os._exit(9)
 """
 
 
@@ -200,8 +202,9 @@ def test_two_ranks_equal_one_rank_with_the_doubled_batch(tmp_path):
     assert again.step()["loss"] == pytest.approx(one.step()["loss"], rel=1e-4)
 
 
-def test_a_lost_rank_ends_the_others_with_a_clear_line(tmp_path):
-    first, second = ranks(tmp_path, "lose")
+@pytest.mark.parametrize("when", ["lose", "lose at the end"])
+def test_a_lost_rank_ends_the_others_with_a_clear_line(when, tmp_path):
+    first, second = ranks(tmp_path, when)
     assert second.returncode == 9
     assert first.returncode != 0
     last = first.stderr.strip().splitlines()[-1]

@@ -151,7 +151,7 @@ def largest(number: int, place: Place, device: torch.device) -> int:
 def joined(
     place: Place, kind: str = "cpu", *, timeout_s: float = 1800, address: str | None = None
 ) -> Iterator[None]:
-    """All ranks meet here before work and part after it; nothing is done for a single rank.
+    """All ranks meet here before work; nothing is done for a single rank.
 
     address: where they meet, `tcp://host:port`; without it MASTER_ADDR and MASTER_PORT say.
     timeout_s: a rank that is silent for so long is given up; it must exceed a validation.
@@ -177,7 +177,6 @@ def joined(
         ) from None
     try:
         yield
-        dist.barrier()
     finally:
         dist.destroy_process_group()
 
@@ -186,8 +185,9 @@ def joined(
 def losses_told(place: Place, resume: str) -> Iterator[None]:
     """Turn the failure that a lost rank causes in the others into one clear sentence.
 
-    The others notice by a broken connection, or are ended by their launcher (SIGTERM), whichever
-    comes first. resume: what to do, such as a command line.
+    Inside `joined`; ranks part together, so that one lost at the very end is noticed too. The
+    others notice by a broken connection, or are ended by their launcher (SIGTERM), whichever comes
+    first. resume: what to do, such as a command line.
     """
 
     def ended(signal_number: int, frame: object) -> None:
@@ -201,6 +201,8 @@ def losses_told(place: Place, resume: str) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, ended) if handles else None
     try:
         yield
+        if place.ranks > 1:
+            dist.barrier()
     except (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError) as e:
         raise _lost(place, resume, e) from None
     except RuntimeError as e:

@@ -61,8 +61,8 @@ def train(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     with (
-        losses_told(place, "start the same command again with --resume"),
         joined(place, kind, timeout_s=60 * settings.run.silence_minutes),
+        losses_told(place, "start the same command again with --resume"),
     ):
         given, judged = _annotations(settings, out / "phantoms", base, place)
         spec = _with_voxel_size(spec, settings, given, judged)
