@@ -338,6 +338,24 @@ def test_skeletons_lie_inside_their_object_with_its_radius():
     assert 40 <= middle <= 80  # a tube of 60 nm
 
 
+@pytest.mark.parametrize("shape", [(9, 17, 17), (9, 17, 20), (1, 1, 1), (1, 1, 7), (3, 1, 1)])
+def test_blocks_that_are_one_row_of_voxels_join_the_others(shape):
+    teasar = pytest.importorskip("petavox.neuron.teasar")
+    pytest.importorskip("kimimaro", reason="extra petavox[skeletons] is not installed")
+    labels, size = np.full(shape, 5, np.uint32), VoxelSize(30, 8, 8)
+    total = Box.of_shape(shape)
+    found = []
+    for block in Grid(total, (8, 16, 16)):
+        read = block.write.grown((8, 16, 16)).intersection(total)
+        found += teasar.block_pieces(
+            labels[read.slices((0, 0, 0))], read, block.write, total, size, teasar.TeasarSettings()
+        )
+    assert sum(p.voxels for p in found) == labels.size
+    assert sk.measure(sk.join(found, size)).trees == 1
+    if shape[1] == 1:  # a row alone: all of it
+        assert len(found[0].vertices) == len(found[0].edges) + 1 == max(shape)
+
+
 @pytest.mark.parametrize("ground", [0, 2**63 + 5])
 def test_objects_of_the_largest_ids_have_skeletons_down_to_one_voxel(ground):
     teasar = pytest.importorskip("petavox.neuron.teasar")

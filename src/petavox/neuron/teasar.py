@@ -103,16 +103,22 @@ def block_pieces(
     if leave[1:].all():
         return []
     parts[leave[parts]] = 0
+    # kimimaro fails on a single row of voxels, such as a block at the far corner of a volume may be
+    row = sorted(core.shape)[1] == 1
     # sizes of parts in one block say nothing about objects: dust is judged after joining
-    found = kimimaro.skeletonize(
-        parts,
-        settings.kimimaro(),
-        anisotropy=size,
-        dust_threshold=0,
-        progress=False,
-        fix_branching=True,
-        fix_borders=True,
-        parallel=1,
+    found = (
+        {}
+        if row
+        else kimimaro.skeletonize(
+            parts,
+            settings.kimimaro(),
+            anisotropy=size,
+            dust_threshold=0,
+            progress=False,
+            fix_branching=True,
+            fix_borders=True,
+            parallel=1,
+        )
     )
     depth = edt.edt(labels, anisotropy=size, black_border=False, parallel=1)
     if not np.isfinite(depth).all():  # all one object: the least that a radius can be, not none
@@ -125,9 +131,9 @@ def block_pieces(
         if part in found and len(found[part].vertices):
             at = np.rint(found[part].vertices / np.array(size)).astype(np.int64)
             edges = found[part].edges.astype(np.int64)
-        else:  # kimimaro gives nothing for a single voxel
-            at = np.argwhere(parts == part)[:1]
-            edges = np.zeros((0, 2), np.int64)
+        else:  # kimimaro gives nothing for a single voxel; a part of a row is its own centre line
+            at = np.argwhere(parts == part)[: None if row else 1]
+            edges = np.stack([np.arange(len(at) - 1), np.arange(1, len(at))], axis=1)
         radii = depth[tuple((at + offset).T)].astype(np.float64)
         out.append(
             Piece(int(label[part]), int(owned[part]), at + np.array(core.start), edges, radii)
