@@ -166,6 +166,15 @@ def test_packed_fragments_come_back_as_they_were(seed, tmp_path_factory):
         assert faces == len(found[label].faces)
 
 
+def test_an_object_smaller_than_the_error_keeps_a_volume():
+    labels = np.zeros((3, 3, 3), np.uint8)
+    labels[1, 1, 1] = 1
+    (mesh,) = levels(whole(labels)[1], VoxelSize(30, 8, 7.5), error=30, most_levels=4)
+    found = m.measure(mesh)
+    assert found.watertight
+    assert found.volume == pytest.approx(30 * 8 * 7.5 / 6)  # the octahedron in the voxel
+
+
 def test_simplified_surfaces_stay_closed_near_the_original_and_get_smaller():
     labels = np.zeros((20, 40, 40), np.uint8)
     labels[2:18] = torus(40, 12, 6).astype(np.uint8)[12:28]

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 import zmesh
 
-from petavox.neuron.mesh import Fragment, Mesh, clustered, join, placed, sorted_faces
+from petavox.neuron.mesh import Fragment, Mesh, clustered, join, measure, placed, sorted_faces
 from petavox.space import VoxelSize
 
 _SPAN = (1 << 19) - 2
@@ -53,6 +53,8 @@ def simplified(mesh: Mesh, *, error: float, reduction: float) -> Mesh:
     )
     if not len(small.faces):
         return mesh
+    if len(small.faces) < 4 and measure(mesh).watertight:
+        return mesh  # an object smaller than the error: so few faces enclose nothing
     return Mesh(
         small.vertices.astype(np.float64) * scale + low,
         sorted_faces(small.faces.astype(np.int64), len(small.vertices)),
