@@ -494,6 +494,9 @@ def test_file_urls_are_paths_and_other_schemes_are_refused(tmp_path):
         kind="image",
     )  # fmt: skip
     assert pv.open(f"file://{tmp_path}/v", incomplete=True).shape == (1, 1, 1)
+    (tmp_path / "v").rename(tmp_path / "v w")
+    for name in ("v w", "v%20w"):
+        assert pv.open(f"file://{tmp_path}/{name}", incomplete=True).shape == (1, 1, 1)
     with pytest.raises(BadInput, match="not ftp://"):
         pv.open("ftp://host/v")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def named(path: str | Path) -> str:
     if scheme is None:
         return str(Path(text))
     if scheme[1] == "file":
-        return str(Path(text[len("file://") :]))
+        # as every URL, it writes a blank as %20
+        return str(Path(urllib.parse.unquote(text[len("file://") :])))
     if not is_url(text):
         raise BadInput(
             f"{text}: petavox reads file paths, file://, s3://, gs://, http:// and https://, "
