@@ -47,7 +47,7 @@ class Holding:
             os.close(self._fd)
             raise BadInput(
                 f"{file} cannot be locked against a second petavox ({e.strerror}): its file "
-                "system has no locks. Keep the run's folder (--run), or the project, on another one."
+                "system has no locks. Keep the run's folder (--run) or the project on another one."
             ) from None
         except BaseException:
             os.close(self._fd)
