@@ -107,3 +107,13 @@ def test_a_broken_swc_says_where(tmp_path, text, word):
     file.write_text(text)
     with pytest.raises(BadInput, match=word):
         read_swc(file)
+
+
+def test_skeletons_may_have_any_id_of_64_bits():
+    from petavox.score.reporting import run_errors
+
+    line = Skeleton(
+        (1 << 64) - 1, np.array([[0, 0, 0], [0, 0, 10], [0, 0, 20]]), np.array([[0, 1], [1, 2]])
+    )
+    found = run_errors(run_scores([line], [np.array([5, 5, 6])]))
+    assert found["skeleton"].tolist() == [(1 << 64) - 1]

@@ -154,7 +154,7 @@ def run_errors(scores: RunScores) -> errors.Columns:
     found = scores.errors
     out: errors.Columns = {
         "kind": np.array([e.kind for e in found], "<U6"),
-        "skeleton": np.array([e.skeleton for e in found], np.int64),
+        "skeleton": np.array([e.skeleton for e in found], np.uint64),
         "object": np.array([e.object for e in found], np.uint64),
         "other": np.array([e.other for e in found], np.uint64),
     }
