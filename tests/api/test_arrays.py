@@ -143,6 +143,14 @@ def test_a_volume_that_its_path_alone_does_not_open_is_refused(tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+def test_a_voxel_size_that_a_stage_cannot_be_told_is_refused(tmp_path):
+    with h5py.File(tmp_path / "v.h5", "w") as f:
+        f["labels"] = np.ones((4, 4, 4), np.uint8)
+    one = tmp_path / "v.h5/labels"
+    with pytest.raises(BadInput, match="--voxel-size"):
+        pv.consensus(one, one, voxel_size=(8, 8, 8))
+
+
 def test_the_voxel_size_of_a_file_that_does_not_say_can_be_given(tmp_path):
     values = np.zeros((6, 6, 6), np.uint8)
     values[2:4, 2:4, 2:4] = 3

@@ -97,12 +97,16 @@ def at_path(
     *,
     voxel_size: Sequence[float] | VoxelSize | None = None,
     name: str = "the array",
+    sized: bool = False,
 ) -> Iterator[str]:
     """The path of a volume; an array is written to a temporary one for as long as it is needed.
 
-    Raises BadInput for a Volume that is not what its path alone opens.
+    sized: whoever gets the path is told the voxel size too.
+    Raises BadInput for a volume that is not what its path alone opens.
     """
     if isinstance(given, (str, Path)):
+        if voxel_size is not None and not sized:
+            _require_plain(opening.open(given, voxel_size=voxel_size), name)
         yield str(given)
         return
     volume = volume_of(given, kind, voxel_size=voxel_size, name=name)

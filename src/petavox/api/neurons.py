@@ -31,7 +31,7 @@ def _folder(
     from petavox.blocks import open_engine
 
     with (
-        at_path(labels, Kind.LABELS, voxel_size=voxel_size, name="labels") as path,
+        at_path(labels, Kind.LABELS, voxel_size=voxel_size, name="labels", sized=True) as path,
         open_engine(workers=workers) as engine,
     ):
         return stage.run(path, out, settings, engine=engine, overwrite=overwrite)
@@ -184,7 +184,7 @@ def synapses(
 
         model = MODEL
     with ExitStack() as held:
-        raw = held.enter_context(at_path(image, voxel_size=voxel_size, name="image"))
+        raw = held.enter_context(at_path(image, voxel_size=voxel_size, name="image", sized=True))
         objects = None
         if labels is not None:
             objects = held.enter_context(
@@ -244,7 +244,7 @@ def connectome(
     sized = _sized(labels, voxel_size)
     parsed = settings_of(stage.ConnectomeSettings, settings | sized, "connectome")
     with (
-        at_path(labels, Kind.LABELS, voxel_size=voxel_size, name="labels") as path,
+        at_path(labels, Kind.LABELS, voxel_size=voxel_size, name="labels", sized=True) as path,
         scratch() as folder,
         open_engine(workers=workers) as engine,
     ):

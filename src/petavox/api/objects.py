@@ -62,7 +62,7 @@ def segment(
     ((24, 40, 40), 'uint64')
     """
     wanted = {"box": None if box is None else str(box), **settings}
-    with at_path(image, voxel_size=voxel_size, name="image") as path:
+    with at_path(image, voxel_size=voxel_size, name="image", sized=True) as path:
         size = tuple(voxel_size) if voxel_size is not None and path == str(image) else None
         if blocks is not None:
             if out is None:
