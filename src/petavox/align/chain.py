@@ -1,7 +1,7 @@
 """The rough placing of a stack: each section turned and shifted onto the one before it.
 
-What it is: thumbnails, rough alignments of neighbours, and their composition into one frame.
-What it is not: the rough alignment of two thumbnails (petavox.align.coarse), or anything elastic.
+What it is: the composition of rough alignments of neighbours into one frame. What it is not: these
+alignments (petavox.align.thumbnails), or anything elastic.
 """
 
 from __future__ import annotations
@@ -13,23 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from petavox.align import coarse
 from petavox.align.frames import Field, Lattice
 from petavox.align.matching import Source
 from petavox.align.solve import Matches
+from petavox.align.thumbnails import AHEAD, Comparison
 
-AHEAD = 8
-"""Neighbours compared at once."""
 BY_HAND = 2
 """Landmarks of a pair that place one section on the other: a turn and a shift."""
-
-
-def thumb_factor(shape: tuple[int, int], longest: int) -> int:
-    """The power of two that brings a section to at most `longest` pixels."""
-    factor = 1
-    while max(shape) / factor > longest:
-        factor *= 2
-    return factor
 
 
 def rigid(f: Field, shape: tuple[int, int]) -> Field:
@@ -98,6 +88,7 @@ def chain_up(
     thumbnail_px: int,
     narrow: float,
     landmarks: Sequence[Matches] = (),
+    near: int = 12,
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
     run: Callable[..., Iterable[Any]] = map,
@@ -110,73 +101,57 @@ def chain_up(
 
     known: sections whose fields are given.  thumbnail_px: longest side of what is compared.
     narrow: degrees searched first, either way.  landmarks: two or more between a section and
-    placed ones place it instead.  run: like `map`; neighbours are compared at once.
+    placed ones place it; those to sections more than `near` places away only if no rough alignment
+    is found, for they would tear the section from its neighbours.
+    run: like `map`; neighbours are compared at once.
     """
     out = Chain(
         {k: rigid(f, source.shape(k)) for k, f in known.items()}, runs=dict.fromkeys(known, 0)
     )
     if not known and order:
         out.fields[order[0]], out.runs[order[0]] = Field(), 0
-    compare = _Comparison(source, order, thumbnail_px, narrow, device, run)
+    compare = Comparison(source, order, thumbnail_px, narrow, device, run)
+    place = {k: n for n, k in enumerate(order)}
+    usable = [m for m in landmarks if m.a in place and m.b in place]
+    close = [m for m in usable if abs(place[m.a] - place[m.b]) <= near]
     for line in (list(order), list(order)[::-1]) if known else (list(order),):
-        _walk(line, out, compare, source, landmarks, say)
+        _walk(line, out, compare, source, close, usable, say)
+    for k in [k for k in out.breaks if _joined(out.runs, out.runs[k], usable)]:
+        out.breaks.remove(k)
+        say(f"landmarks join the run that begins at section {k} to the ones before.")
     return out
 
 
-class _Comparison:
-    """Rough alignments of pairs, from thumbnails that are made when they are needed."""
-
-    def __init__(
-        self,
-        source: Source,
-        order: Sequence[int],
-        thumbnail_px: int,
-        narrow: float,
-        device: str,
-        run: Callable[..., Iterable[Any]],
-    ) -> None:
-        self.source, self.narrow, self.device, self.run = source, narrow, device, run
-        largest = np.max([source.shape(k) for k in order], axis=0) if order else (1, 1)
-        self.factor = thumb_factor((int(largest[0]), int(largest[1])), thumbnail_px)
-        self.thumbs: dict[int, coarse.Thumbnail] = {}
-        self.seen: dict[tuple[int, int], coarse.Rough] = {}
-
-    def __call__(self, pairs: Sequence[tuple[int, int]]) -> list[coarse.Rough]:
-        """The rough alignment of each pair; those not compared before are compared at once."""
-        new = [p for p in pairs if p not in self.seen]
-        needed = sorted({k for p in new for k in p} - set(self.thumbs))
-        self.thumbs.update(zip(needed, self.run(self._made, needed), strict=True))
-        self.seen.update(zip(new, self.run(self._compared, new), strict=True))
-        for _, k in new[-1:]:
-            for far in [n for n in self.thumbs if abs(n - k) > 2 * AHEAD]:
-                del self.thumbs[far]
-        return [self.seen[p] for p in pairs]
-
-    def _made(self, k: int) -> coarse.Thumbnail:
-        image, valid = self.source.level(k, self.factor)
-        return coarse.thumbnail(image, valid, self.factor, device=self.device)
-
-    def _compared(self, pair: tuple[int, int]) -> coarse.Rough:
-        a, b = (self.thumbs[k] for k in pair)
-        return coarse.rough(a, b, narrow=self.narrow, device=self.device)
+def _joined(runs: Mapping[int, int], run: int, landmarks: Sequence[Matches]) -> bool:
+    """Do enough landmarks tell how a run lies against those before it?"""
+    points = [np.zeros((0, 2))]
+    for m in landmarks:
+        a, b = runs.get(m.a), runs.get(m.b)
+        if a is not None and b is not None and a != b and max(a, b) == run:
+            points.append(m.p if a == run else m.q)
+    return len(np.unique(np.concatenate(points), axis=0)) >= BY_HAND
 
 
 def _walk(
     line: Sequence[int],
     out: Chain,
-    compare: _Comparison,
+    compare: Comparison,
     source: Source,
+    close: Sequence[Matches],
     landmarks: Sequence[Matches],
     say: Callable[[str], None],
 ) -> None:
-    """Place the sections of a line, each by those before it in the line; changes `out`."""
+    """Place the sections of a line, each by those before it in the line; changes `out`.
+
+    close: those of the landmarks that go before a rough alignment.
+    """
     placed = out.fields
     ends: list[int] = []  # the last section before each break
     for i, k in enumerate(line):
         before = [j for j in line[:i] if j in placed][-3:][::-1]
         if k in placed or k in out.failures or not before:
             continue
-        hand = _by_hand(k, placed, landmarks)
+        hand = _by_hand(k, placed, close)
         if hand is not None:
             placed[k], out.runs[k] = hand[0], out.runs[hand[1]]
             continue
@@ -206,6 +181,10 @@ def _walk(
             out.notes += odd
             for told in odd:
                 say(told)
+            continue
+        hand = _by_hand(k, placed, landmarks)
+        if hand is not None:
+            placed[k], out.runs[k] = hand[0], out.runs[hand[1]]
             continue
         cause = (
             f"no rough alignment to sections {', '.join(map(str, before))} "

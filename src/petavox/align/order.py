@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from petavox.align import match
-from petavox.align.chain import thumb_factor
 from petavox.align.frames import Field, Lattice, extent
 from petavox.align.matching import Source
+from petavox.align.thumbnails import thumb_factor
 
 
 def suggested_order(

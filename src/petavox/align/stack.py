@@ -8,6 +8,8 @@ results are fields. What it is not: files, or the arithmetic (coarse, match, sol
                  k with k+1, k+2 (and k+4 on all but the finest), solve all fields jointly
       windows    long stacks: `window` sections at a time, `margin` of them solved before and
                  held fixed; so memory and time per section stay the same
+      landmarks  those of sections that shared no window are met at last: what is left of them is
+                 spread over the sections between (far_landmarks)
 """
 
 from __future__ import annotations
@@ -19,44 +21,19 @@ from typing import Any
 
 import numpy as np
 
-from petavox.align import chain, matching, solve, turns
-from petavox.align.chain import thumb_factor
+from petavox.align import chain, far_landmarks, matching, solve, turns
 from petavox.align.frames import Field, Lattice, extent
 from petavox.align.matching import Matcher, Round, Source
 from petavox.align.order import suggested_order
+from petavox.align.stack_result import Landmarks, Pair, Result
 from petavox.align.stack_settings import AlignSettings
+from petavox.align.thumbnails import thumb_factor
 
-__all__ = ["AlignSettings", "Pair", "Result", "align", "extent", "levels", "thumb_factor"]
+__all__ = ["AlignSettings", "Result", "align", "extent", "levels", "thumb_factor"]
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """What is known of a pair of sections after the last level."""
-
-    a: int
-    b: int
-    matches: int
-    inliers: float
-    residual_px: float
-    failed: str = ""
-
-
-@dataclass
-class Result:
-    """Fields section -> volume (full pixels), what happened to pairs, and who failed and why.
-
-    order: the order of sections that their likeness suggests, where it is not the given one.
-    breaks: sections whose place against those before them is a guess (chain.Chain).
-    """
-
-    fields: dict[int, Field] = field(default_factory=dict)
-    pairs: list[Pair] = field(default_factory=list)
-    failures: dict[int, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    order: list[int] = field(default_factory=list)
-    breaks: list[int] = field(default_factory=list)
+LANDMARK_PX = 3.0
+"""Mean distance from which landmarks that a person set are told as not met."""
 
 
 def align(
@@ -95,6 +72,7 @@ def align(
         thumbnail_px=settings.thumbnail_px,
         narrow=settings.narrow_degrees,
         landmarks=landmarks,
+        near=settings.margin,
         device=device,
         say=say,
         run=run,
@@ -126,6 +104,7 @@ def align(
             work.window(f"{start // step:05d}", group, held, placed)
         if done is not None:
             done(len([k for k in usable if k in result.fields]))
+    work.meet_landmarks(fixed or {})
     done_with = [k for k in usable if k in result.fields]
     result.order = suggested_order(source, done_with, result.fields, settings.thumbnail_px, device)
     if result.order:
@@ -158,6 +137,7 @@ class _Work:
     say: Say
     run: Callable[..., Iterable[Any]]
     matcher: Matcher
+    solved: set[tuple[int, int]] = field(default_factory=set)  # whose landmarks were in a window
 
     def window(
         self,
@@ -177,6 +157,7 @@ class _Work:
         fields: dict[int, Field] = {k: held.get(k, placed[k]) for k in group}
         steps = levels((int(largest[0]), int(largest[1])), settings)
         extra = [m for m in self.landmarks if m.a in fields and m.b in fields]
+        self.solved |= {(m.a, m.b) for m in extra if not (m.a in held and m.b in held)}
         for turn, factor in enumerate(steps + [steps[-1]] * (settings.passes - 1)):
             finest = factor == steps[-1]
             # coarse levels see only what is large: stiffer and more forgiving there
@@ -249,6 +230,25 @@ class _Work:
         for k in free:
             # the first of a run may be the last of a window: what it fits is in the next
             self._accept(k, fields[k], alone=runs[self.runs[k]] == 1)
+
+    def meet_landmarks(self, fixed: Mapping[int, Field]) -> None:
+        """Move sections so that landmarks of no window meet; tell how far apart all of them lie."""
+        result = self.result
+        used = [m for m in self.landmarks if m.a in result.fields and m.b in result.fields]
+        far = [
+            m for m in used if (m.a, m.b) not in self.solved and not (m.a in fixed and m.b in fixed)
+        ]
+        matched = {(p.a, p.b) for p in result.pairs if not p.failed}
+        result.fields = far_landmarks.met(result.fields, far, matched, fixed, self.source.shape)
+        for m in used:
+            left = far_landmarks.residual(result.fields, m)
+            apart = (m.a, m.b) not in self.solved
+            result.landmarks.append(Landmarks(m.a, m.b, len(m.p), left, apart))
+            if left > LANDMARK_PX:
+                self.say(
+                    f"the landmarks of sections {m.a} and {m.b} are NOT met: they lie {left:.1f} "
+                    "px apart on average; see whether each is the same place in both."
+                )
 
     def _judge(self, m: solve.Matches, residual: np.ndarray) -> None:
         """Record a pair after the last round."""

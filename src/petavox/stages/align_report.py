@@ -7,6 +7,7 @@ neighbours that they tell. What it is not: a picture (petavox qc --aligned draws
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from petavox.align import match
-from petavox.align.chain import thumb_factor
 from petavox.align.frames import Lattice, extent
 from petavox.align.matching import Source
-from petavox.align.stack import Result
+from petavox.align.stack_result import Result
+from petavox.align.thumbnails import thumb_factor
 from petavox.stages.memory import give_back
 from petavox.stages.section_damage import Place
 from petavox.stages.stitch_report import write_csv
@@ -91,6 +92,9 @@ def write_report(
         "inlier_share": _mean([p.inliers for p in near]),
         "patch_correlation": _mean([float(np.nanmean(m)) for m in maps]),
         "damage": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
+        "landmarks": [
+            asdict(m) | {"residual_px": round(m.residual_px, 3)} for m in result.landmarks
+        ],
         "notes": result.notes,
         "suspected_order": result.order,
     }
