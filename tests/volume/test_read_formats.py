@@ -208,6 +208,20 @@ def test_an_n5_group_with_levels(tmp_path, rng):
     np.testing.assert_array_equal(half.read(), values[:, ::2, ::2])
 
 
+def test_a_level_of_an_n5_group_that_does_not_say_how_coarse_it_is_is_left_out(
+    tmp_path, rng, caplog
+):
+    values = rng.integers(0, 255, (8, 9, 10), np.uint8)
+    n5_group(tmp_path / "v", values, pixelResolution={"dimensions": [4.0, 5.0, 40.0], "unit": "nm"})
+    said = json.loads((tmp_path / "v/attributes.json").read_text())
+    del said["scales"]
+    (tmp_path / "v/attributes.json").write_text(json.dumps(said))
+    v = pv.open(tmp_path / "v")
+    np.testing.assert_array_equal(v.read(), values)
+    assert len(v.levels) == 1
+    assert "v/s1 does not say how coarse it is" in caplog.text
+
+
 def test_the_translation_of_an_n5_group_places_all_of_its_levels(tmp_path, rng):
     n5_group(
         tmp_path / "v",

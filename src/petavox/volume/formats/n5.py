@@ -8,6 +8,7 @@ What it is not: writing.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,8 @@ from petavox.volume.formats.tensorstores import (
 )
 from petavox.volume.volume import Level, Volume
 
+log = logging.getLogger("petavox")
+
 METADATA = "attributes.json"
 
 
@@ -41,8 +44,12 @@ def open(path: str, *, voxel_size: VoxelSize | None, resolution: VoxelSize | Non
         where = places.joined(path, name)
         own = places.read_json(where, METADATA) or {}
         array = zyx_of(where, open_array("n5", where, open=True, read=True), (2, 1, 0))
-        factors = _factors(own, group, len(levels))
+        known = _factors(own, group, len(levels))
         said, start = _placed(where, own)
+        if levels and known is None and said is None:
+            log.warning("%s does not say how coarse it is: it and what follows is left out", where)
+            break
+        factors = known or (1, 1, 1)
         if said is None:
             # the group speaks of s0: its first voxel is counted in voxels of s0
             whole, first = _placed(path, group)
@@ -75,13 +82,13 @@ def _levels(path: str) -> list[str]:
     return names
 
 
-def _factors(own: Mapping[str, Any], group: Mapping[str, Any], level: int) -> Zyx:
-    """Downsampling relative to s0, zyx; N5 keeps it xyz."""
+def _factors(own: Mapping[str, Any], group: Mapping[str, Any], level: int) -> Zyx | None:
+    """Downsampling relative to s0, zyx, if it is said; N5 keeps it xyz."""
     given = own.get("downsamplingFactors")
     scales = group.get("scales") or group.get("downsamplingFactors")
     if given is None and scales is not None and level < len(scales):
         given = scales[level]
-    return zyx(list(reversed(given))) if given is not None else (1, 1, 1)
+    return zyx(list(reversed(given))) if given is not None else None
 
 
 def _placed(where: str, attributes: Mapping[str, Any]) -> tuple[VoxelSize | None, Zyx]:
