@@ -37,7 +37,7 @@ FACTORS = ((1, 1, 1), (1, 1, 2), (1, 2, 2), (2, 2, 2))
 WORST = 1.25
 
 
-MODULES = {"import": "volume.transfer", "export": "volume.transfer", "train": "ffn.trainer"}
+MODULES = {"import": "volume.transfer", "export": "volume.export", "train": "ffn.trainer"}
 """Where a command's work is, if not in the stage of its name."""
 
 

@@ -151,6 +151,20 @@ def test_a_voxel_size_that_a_stage_cannot_be_told_is_refused(tmp_path):
         pv.consensus(one, one, voxel_size=(8, 8, 8))
 
 
+def test_a_voxel_size_given_for_a_folder_of_stitch_is_that_of_its_sections(tmp_path):
+    from petavox.api.images import _sections_at
+
+    made = create(
+        tmp_path / "stitched/sections", box=pv.Box.of_shape((2, 8, 8)), voxel_size=(40, 4, 4),
+        dtype="uint8", kind="image",
+    )  # fmt: skip
+    finish(made, {})
+    with _sections_at(tmp_path / "stitched", (40, 4, 4)) as path:
+        assert path == str(tmp_path / "stitched")
+    with pytest.raises(BadInput), _sections_at(tmp_path / "stitched", (40, 8, 8)):
+        pass
+
+
 def test_the_voxel_size_of_a_file_that_does_not_say_can_be_given(tmp_path):
     values = np.zeros((6, 6, 6), np.uint8)
     values[2:4, 2:4, 2:4] = 3

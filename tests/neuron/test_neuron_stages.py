@@ -111,6 +111,23 @@ def test_what_came_to_lie_at_the_output_of_a_stopped_run_is_not_replaced_unasked
     assert call("mesh", path, tmp_path / "m", "--overwrite")["objects"] == 3
 
 
+def test_a_run_stopped_just_after_its_output_was_made_goes_on(labels, tmp_path, monkeypatch):
+    from petavox.stages.objects import ShardStage
+
+    path, _ = labels
+    made = ShardStage.create
+
+    def stopped(stage):
+        made(stage)
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as m:
+        m.setattr(ShardStage, "create", stopped)
+        refused("mesh", path, tmp_path / "m")
+    assert (tmp_path / "m/.rows").exists()
+    assert call("mesh", path, tmp_path / "m")["objects"] == 3
+
+
 def test_ids_that_are_not_there_are_named(labels, tmp_path, caplog):
     path, _ = labels
     assert call("mesh", path, tmp_path / "m", "--only", 6, "--only", 2**63 + 9)["objects"] == 1

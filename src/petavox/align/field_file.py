@@ -27,7 +27,7 @@ from petavox.provenance import write_atomically
 UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
-def save(path: Path | str, fields: Mapping[str, Field], **extra: np.ndarray) -> None:
+def save(path: Path | str, fields: Mapping[str, Field]) -> None:
     """Write fields (lengths in nm) as one npz: NAME.matrix, .shift, .origin, .spacing,
     .displacement for each; what a field lacks is left out. Form described in docs/alignment.md.
     """
@@ -39,7 +39,7 @@ def save(path: Path | str, fields: Mapping[str, Field], **extra: np.ndarray) -> 
             arrays[f"{name}.spacing"] = np.asarray(f.lattice.spacing)
             arrays[f"{name}.displacement"] = f.displacement.astype(np.float32)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays, **{f"_{k}": v for k, v in extra.items()})  # type: ignore[arg-type]
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_atomically(path, buffer.getvalue())
 
 
@@ -67,8 +67,7 @@ class FieldFile(Mapping[str, Field]):
         self._arrays = arrays
         self._parts: dict[str, list[str]] = {}
         for key in arrays.files:
-            if not key.startswith("_"):
-                self._parts.setdefault(key.rpartition(".")[0] or key, []).append(key)
+            self._parts.setdefault(key.rpartition(".")[0] or key, []).append(key)
 
     def __getitem__(self, name: str) -> Field:
         """The field of that name."""

@@ -5,7 +5,8 @@ What it is: thin functions over the stages. What it is not: how sections are mat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,16 @@ def stitch(
     return stage.run(table, out, parsed, overwrite=overwrite)
 
 
+@contextmanager
+def _sections_at(sections: Any, voxel_size: Sequence[float] | None) -> Iterator[str]:
+    """As `at_path`; a folder of `stitch` stays that folder, whose volume lies in it."""
+    from petavox.stages.section_folder import image_path
+
+    given = image_path(sections) if isinstance(sections, (str, Path)) else sections
+    with at_path(given, voxel_size=voxel_size, name="sections") as path:
+        yield str(sections) if isinstance(sections, (str, Path)) else path
+
+
 def align(
     sections: Any,
     out: str | Path | None = None,
@@ -106,7 +117,7 @@ def align(
     from petavox.stages import align as stage
 
     parsed = settings_of(stage.AlignStageSettings, settings, "align")
-    with at_path(sections, voxel_size=voxel_size, name="sections") as path:
+    with _sections_at(sections, voxel_size) as path:
         if out is not None:
             return stage.run(path, out, parsed, overwrite=overwrite)
         with scratch() as folder:
@@ -137,7 +148,7 @@ def render(
     from petavox.stages import render as stage
 
     parsed = settings_of(stage.RenderSettings, settings, "render")
-    with at_path(sections, voxel_size=voxel_size, name="sections") as path:
+    with _sections_at(sections, voxel_size) as path:
         return stage.run(path, aligned, out, parsed, render_mask=render_mask, overwrite=overwrite)
 
 

@@ -188,6 +188,7 @@ def run(
         inputs={
             "sections": str(sections),
             "fixed": str(fixed or ""),
+            "landmarks": str(landmarks or ""),
             "matches": str(matches or ""),
         },
         counters=figures,

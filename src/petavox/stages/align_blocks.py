@@ -47,8 +47,8 @@ CODE = tuple(
     f"petavox.{m}"
     for m in (
         "align.matching", "align.match", "align.correlate", "align.texture", "align.warp",
-        "align.frames", "align.damage", "align.damage_view", "stages.section_folder",
-        "stages.section_damage",
+        "align.frames", "align.damage", "align.damage_view", "align.lines", "align.reduced",
+        "stages.section_folder", "stages.section_damage", "stages.section_reading",
     )
 )  # fmt: skip
 

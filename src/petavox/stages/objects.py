@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from petavox import volume
@@ -66,7 +67,11 @@ def require_ids(settings: ObjectSettings, dtype: np.dtype[Any]) -> None:
 
 def tell_absent(settings: ObjectSettings, table: pa.Table, what: str) -> None:
     """Warn of ids that were asked for and are not in the table of what was made."""
-    absent = sorted(set(settings.only or ()) - set(table["id"].to_pylist()))
+    if not settings.only:
+        return
+    ids = table["id"]
+    there = ids.filter(pc.is_in(ids, pa.array(settings.only, ids.type))).to_pylist()
+    absent = sorted(set(settings.only) - set(there))
     if absent:
         few = ", ".join(map(str, absent[:10])) + (", ..." if len(absent) > 10 else "")
         log.warning("only names %d ids %s: %s", len(absent), what, few)
@@ -136,8 +141,11 @@ class ShardStage(Stage):
 
     def create(self) -> None:
         """An empty output; a finished one of ours is replaced."""
-        make_room(Path(self.writes["out"]), overwrite=True)
-        (Path(self.writes["out"]) / ".rows").mkdir(parents=True)
+        out = Path(self.writes["out"])
+        make_room(out, overwrite=True)
+        out.mkdir(parents=True)
+        state.begin(out)  # before anything lies there: else a run killed here could not go on
+        (out / ".rows").mkdir()
 
     def rows(self) -> pa.Table:
         """The rows of all shards in order of id, written as the stage's table.

@@ -44,8 +44,8 @@ log = logging.getLogger("petavox")
 CODE = tuple(
     f"petavox.{m}"
     for m in (
-        "stages.render", "stages.render_sections", "align.warp", "align.blend", "align.frames",
-        "align.field_file",
+        "stages.render", "stages.render_sections", "stages.section_fields", "align.warp",
+        "align.blend", "align.frames", "align.field_file",
     )
 )  # fmt: skip
 """What decides the pixels."""

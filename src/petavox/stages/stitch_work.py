@@ -39,7 +39,7 @@ CODE = tuple(
     f"petavox.align.{m}"
     for m in (
         "mosaic", "seams", "seam_blocks", "places", "lens", "correlate", "warp", "solve", "normal",
-        "banded", "blend", "frames",
+        "banded", "blend", "frames", "field_file",
     )
 )  # fmt: skip
 """What decides positions and pixels."""
