@@ -5,11 +5,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from petavox import volume
-from petavox.blocks import Context, Ledger, open_engine
+from petavox.blocks import Context, Ledger, open_engine, runner
 from petavox.errors import AlreadyExists, BadInput
 from petavox.neuron import tables
 from petavox.space import Box, Grid
-from petavox.stages import synapses_objects, synapses_partners
+from petavox.stages import synapses, synapses_objects, synapses_partners
 from petavox.stages.synapses import SynapseSettings, find_synapses
 from petavox.stages.tables import part as rows_part
 from petavox.stages.tables import read as rows_read
@@ -249,6 +249,37 @@ def test_what_is_there_is_not_replaced(tissue):
     (folder / "mine" / "notes.txt").write_text("keep")
     with pytest.raises(AlreadyExists, match="is there already"):
         find(folder, "mine")
+
+
+def test_too_little_memory_is_told_with_the_folder_as_it_was(tissue, monkeypatch):
+    folder, *_ = tissue
+    find(folder, "held", block=(64, 128, 128))
+    with monkeypatch.context() as m:
+        m.setattr(runner, "memory_available", lambda: 1 << 20)
+        with pytest.raises(BadInput, match="GiB free"):
+            find(folder, "held", block=(20, 32, 36))
+        state.require_complete(folder / "held")
+        with pytest.raises(BadInput, match="GiB free"):
+            find(folder, "tight", block=(64, 128, 128))
+        assert not (folder / "tight").exists()
+    assert find(folder, "tight", block=(64, 128, 128))["synapses"] == 3
+
+
+def test_a_run_stopped_before_its_first_block_goes_on_and_one_of_another_run_does_not(tissue):
+    folder, *_ = tissue
+    out = folder / "begun"
+    out.mkdir()
+    state.begin(out, stage="synapses")
+    with Ledger(folder / "begun.ledger") as ledger:
+        synapses._require_room(out, ledger, overwrite=False)
+        (out / "predictions").mkdir()
+        with pytest.raises(AlreadyExists, match="pass --overwrite"):
+            synapses._require_room(out, ledger, overwrite=False)
+        (out / "predictions").rename(out / "work")
+        synapses._require_room(out, ledger, overwrite=True)
+        state.begin(out, stage="another")
+        with pytest.raises(AlreadyExists, match="choose another name"):
+            synapses._require_room(out, ledger, overwrite=True)
 
 
 def test_a_segmentation_that_does_not_fit_leaves_the_result_as_it_was(tissue):

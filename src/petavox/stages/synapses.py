@@ -37,6 +37,8 @@ from petavox import provenance, volume
 from petavox.blocks import Limits
 from petavox.blocks.engines import Engine
 from petavox.blocks.ledger import Ledger
+from petavox.blocks.resume import resume
+from petavox.blocks.runner import check
 from petavox.errors import AlreadyExists, BadInput
 from petavox.neuron.tables import SYNAPSES
 from petavox.stages import tables
@@ -108,6 +110,9 @@ def find_synapses(
     total, size = predict.grid().total, image_of(image, asked).voxel_size
     if segmentation is not None:
         require_fitting(volume.open(segmentation), total, size)
+    task = predict.task()
+    if resume(task, ledger).fresh or not ledger.is_complete(task.name):
+        check(task, engine, options.get("only"))
     out.mkdir(parents=True, exist_ok=True)
     state.begin(out, stage="synapses")
     _remove_others(out, spec)
@@ -144,10 +149,13 @@ def find_synapses(
 
 
 def _require_room(out: Path, ledger: Ledger, overwrite: bool) -> None:
-    if not out.exists() or not any(out.iterdir() if out.is_dir() else [out]):
+    inside = {p.name for p in out.iterdir()} if out.is_dir() else {""}
+    if not out.exists() or not inside or ledger.parts(Predict.name) is not None:
         return
-    ours = ledger.parts(Predict.name) is not None
-    if ours or (overwrite and (out / "predictions").is_dir()):
+    said = (state.read(out) if out.is_dir() else None) or {}
+    begun = said.get("state") == "writing" and said.get("stage") == "synapses"
+    # a run that was stopped before its first block left the mark alone: nothing can be lost
+    if (begun and inside == {state.NAME}) or (overwrite and (begun or "predictions" in inside)):
         return
     raise AlreadyExists(
         f"{out} is there already, and not from this run; choose another name"
