@@ -110,6 +110,19 @@ def test_blocks_that_go_wrong_everywhere_hold_back_few_nodes():
     assert all(hosts.wrong("n99", n) == [] for n in moved)
 
 
+def test_a_node_that_does_one_more_block_makes_no_room_for_another_to_be_held_back():
+    held: list[str] = []
+    hosts = Hosts(lambda host: not held.append(host), limit=2)
+    for k in range(20):
+        hosts.well(f"n{k}")
+        for number in (2 * k, 2 * k + 1):
+            hosts.wrong(f"n{k}", number)
+        hosts.well(f"n{k}")  # a block that was under way there when it was held back
+    assert held == ["n0"]
+    assert hosts.wrong("n0", 90) == []
+    assert hosts.wrong("n0", 91) == [90, 91]  # the same one again, with another job
+
+
 def test_a_node_that_works_again_is_trusted_again():
     hosts = Hosts(lambda _host: True, limit=2)
     hosts.wrong("a", 1)

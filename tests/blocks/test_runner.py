@@ -109,10 +109,46 @@ def test_a_few_bad_blocks_among_many_do_not_stop_the_others(ledger):
 
 def test_bad_blocks_of_the_last_run_come_last_so_that_the_others_get_done(ledger, tmp_path):
     bad = list(range(5))
-    for _ in range(2):
-        with pytest.raises(WorkFailed, match="the same error"):
+    for said in ("the same error", "15 are done, 5 failed"):
+        with pytest.raises(WorkFailed, match=said):
             run(pattern(20, raises=bad), ledger=ledger, quiet=True)
     assert sorted(ledger.numbers("t", "done")) == list(range(5, 20))
+
+
+def test_blocks_that_are_bad_for_good_do_not_keep_the_others_that_failed_from_being_tried(ledger):
+    task = pattern(20, raises=list(range(12)))
+    with pytest.raises(WorkFailed, match="12 failed"):
+        run(task, ledger=ledger, limits=Limits(same_error=20), quiet=True)
+    with pytest.raises(WorkFailed, match="8 are done, 12 failed") as e:
+        run(task, ledger=ledger, quiet=True)
+    assert "stopped" not in str(e.value)
+    assert {r.attempts for r in ledger.rows("t", "failed")} == {2}
+
+
+def test_blocks_that_failed_before_and_now_fail_in_a_new_way_stop_the_run(ledger):
+    trouble = Trouble(Outcome("t", 1000), ledger, Limits())
+    for number in range(10):
+        trouble.remember(Row(number, "failed", 1, error=f"A: {number}"), retry_quarantined=False)
+    for number in range(5):
+        trouble.failed(number, f"A: {number}", "", None)
+    assert not trouble.stopping
+    for number in range(5, 10):
+        trouble.failed(number, f"B: {number}", "", None)
+    assert trouble.stopping == "5 blocks failed with the same error (B: 9)"
+
+
+def test_the_first_lost_node_is_said_also_after_workers_have_died(ledger, caplog):
+    trouble = Trouble(Outcome("t", 10), ledger, Limits())
+    for number in (1, 2, 3):
+        trouble.lost([number], Event(1, lost="worker", reason="died"))
+    trouble.lost([4], Event(1, lost="engine", reason="started anew"))
+    caplog.clear()
+    caplog.set_level("WARNING", "petavox")
+    trouble.lost([5, 6], Event(2, lost="node", reason="n7 is silent"))
+    trouble.lost([5, 6], Event(2, lost="node", reason="n7 is silent"))
+    assert [r.getMessage() for r in caplog.records] == [
+        "t: n7 is silent; its blocks are sent again (lost in this way: 1)"
+    ]
 
 
 def test_blocks_that_all_kill_their_workers_stop_the_run(ledger):

@@ -30,6 +30,8 @@ class Hosts:
         self._seen: set[str] = set()
         self._moved: set[int] = set()
         self.avoided: set[str] = set()
+        self._held: set[str] = set()
+        """Hosts that were ever held back: the engine lets none go again."""
 
     def well(self, host: str) -> None:
         """A block was done there."""
@@ -48,10 +50,10 @@ class Hosts:
             return [number]
         row = self._wrong.setdefault(host, [])
         row.append(number)
-        if len(row) < self._limit or len(self.avoided) >= max(1, len(self._seen) // _SHARE):
-            return []
-        if not self._avoid(host):
+        full = host not in self._held and len(self._held) >= max(1, len(self._seen) // _SHARE)
+        if len(row) < self._limit or full or not self._avoid(host):
             return []
         self.avoided.add(host)
+        self._held.add(host)
         self._moved.update(row)
         return list(dict.fromkeys(self._wrong.pop(host)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import logging
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,6 +45,8 @@ class Trouble:
         self._attempts: dict[int, int] = {}
         self._kills: dict[int, int] = {}
         self._node_losses: dict[int, int] = {}
+        self._losses: collections.Counter[str] = collections.Counter()
+        self._before: dict[int, str] = {}
         self._errors: collections.defaultdict[str, set[int]] = collections.defaultdict(set)
 
     def remember(self, row: Row, *, retry_quarantined: bool) -> bool:
@@ -55,6 +58,8 @@ class Trouble:
             return True
         if row.status == "lost":
             self._kills[row.number] = row.kills
+        else:
+            self._before[row.number] = sys.intern(_signature(row.error))
         return False
 
     def attempts(self, numbers: Sequence[int]) -> list[int]:
@@ -109,7 +114,11 @@ class Trouble:
 
     def _count(self, number: int, error: str) -> None:
         """Stop the run if its blocks go wrong in one way, and not only here and there."""
-        signature = re.sub(r"\d+", "#", error)[:200]
+        signature = _signature(error)
+        if self._before.get(number) == signature:
+            # known to be bad, and tried last: five such would end every later run before the
+            # others that went wrong, which may be well by now, are tried
+            return
         self._errors[signature].add(number)
         seen, limit = len(self._errors[signature]), self.limits.same_error
         # a few bad blocks in ten million must not stop the others, now and in every later run
@@ -195,12 +204,21 @@ class Trouble:
             self.again.extend([n] for n in keep)
         else:
             self.again.append(keep)
-        if self.outcome.losses in (1, 10, 100) or self.outcome.losses % 1000 == 0:
+        # by themselves: a worker that died before must not leave the first lost node unsaid
+        kind = event.lost or ""
+        self._losses[kind] += 1
+        count = self._losses[kind]
+        if count in (1, 10, 100) or count % 1000 == 0:
             log.warning(
-                "%s: %s; its blocks are sent again (%d losses so far)",
-                self.outcome.task, event.reason, self.outcome.losses,
+                "%s: %s; its blocks are sent again (lost in this way: %s)",
+                self.outcome.task, event.reason, f"{count:,}",
             )  # fmt: skip
 
     def tried(self) -> set[int]:
         """Blocks that an earlier run did not finish: what is wrong with them may still be."""
         return set(self._attempts)
+
+
+def _signature(error: str) -> str:
+    """What errors of one kind have in common: all but the numbers."""
+    return re.sub(r"\d+", "#", error)[:200]
