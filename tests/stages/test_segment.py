@@ -353,7 +353,7 @@ def test_a_run_is_not_taken_up_by_other_code(here, monkeypatch):
     interrupted(here, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(stamps, "source_digest", lambda m: f"another {m}")
-        with pytest.raises(PetavoxError, match="unfinished run with another code"):
+        with pytest.raises(PetavoxError, match="run of another version of petavox"):
             run(here)
     run(here)
 

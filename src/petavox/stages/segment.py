@@ -141,7 +141,7 @@ def segment(
         "code": sources(*CODE),
         **contents(ids, earlier, points, restrictor),
     }
-    with workplace(work, request, overwrite=overwrite) as kept:
+    with workplace(work, request, half_written=half, overwrite=overwrite) as kept:
         if half:
             shutil.rmtree(out)
         precision = kept.get("precision") or (

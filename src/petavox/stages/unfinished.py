@@ -52,8 +52,13 @@ def load_state(file: Path) -> dict[str, np.ndarray] | None:
 
 
 @contextmanager
-def workplace(work: Path, request: dict[str, Any], *, overwrite: bool) -> Iterator[dict[str, Any]]:
-    """The folder of an unfinished run, locked; gives what an earlier run of the same kept."""
+def workplace(
+    work: Path, request: dict[str, Any], *, half_written: bool, overwrite: bool
+) -> Iterator[dict[str, Any]]:
+    """The folder of an unfinished run, locked; gives what an earlier run of the same kept.
+
+    half_written: that run was stopped while it wrote its labels.
+    """
     try:
         work.mkdir(parents=True, exist_ok=True)
         lock = open(work / "lock", "w")  # noqa: SIM115 (held for the whole run)
@@ -64,7 +69,9 @@ def workplace(work: Path, request: dict[str, Any], *, overwrite: bool) -> Iterat
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise BadInput(f"another process is writing {work}; wait for it, or stop it.") from None
-        kept, why = _kept(work, request)
+        # a run that ended before its first checkpoint left nothing that another could lose
+        something = half_written or (work / "checkpoint.npz").exists()
+        kept, why = _kept(work, request) if something else ({}, "")
         if why and not overwrite:
             raise BadInput(f"{work} {why}, or pass --overwrite to start anew.")
         if why:
@@ -92,6 +99,8 @@ def _kept(work: Path, request: dict[str, Any]) -> tuple[dict[str, Any], str]:
     changed = [k for k in request if k not in kept or kept[k] != request[k]]
     if not changed:
         return kept, ""
+    if "code" in changed:
+        return kept, "holds an unfinished run of another version of petavox; go on with that one"
     return kept, (
         f"holds an unfinished run with another {' and '.join(changed)}; give the same ones to go on"
     )
