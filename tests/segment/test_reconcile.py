@@ -203,7 +203,8 @@ def test_other_code_merges_again(tmp_path, rng, monkeypatch):
     def run():
         go(tmp_path, tmp_path / "image", block=(9, 9, 8), context=(0, 0, 2))
 
-    requires_again(monkeypatch, "petavox.segment.unionfind", stage, "write_lookup", run)
+    for module in ("segment.unionfind", "stages.relabel"):
+        requires_again(monkeypatch, f"petavox.{module}", stage, "write_lookup", run)
 
 
 def test_a_changed_image_is_segmented_again(tmp_path, rng):

@@ -16,6 +16,7 @@ from petavox import volume
 from petavox.blocks import Ledger, open_engine
 from petavox.cli.app import app
 from petavox.errors import BadInput, WorkFailed
+from petavox.ffn.flood import normalised
 from petavox.ffn.model import save_model
 from petavox.ffn.network import ConvStack
 from petavox.segment.rule import Rule
@@ -25,6 +26,7 @@ from petavox.stages import candidates as asking
 from petavox.stages.agglomerate import AgglomerateSettings, agglomerate
 from petavox.stages.calibrate import CalibrateSettings, calibrated, calibrated_prior
 from petavox.stages.candidates import CandidateSettings
+from petavox.stages.pair_scores import ResegmentBlockSettings, ScorePairs
 from petavox.volume.opening import create, finish
 from tests.ffn.brightness import brightness_spec, brightness_weights
 from tests.stages.changed_code import requires_again
@@ -180,6 +182,12 @@ def test_other_code_decides_again(here, monkeypatch):
         else:
             requires_again(monkeypatch, source, stage, "decided", lambda: go(here))
     requires_again(monkeypatch, "petavox.segment.prior", asking, "known_of", lambda: go(here))
+    requires_again(monkeypatch, "petavox.stages.relabel", stage, "write_lookup", lambda: go(here))
+
+
+def test_pairs_are_scored_again_when_images_are_normalised_otherwise():
+    score = ScorePairs(ResegmentBlockSettings(), reads={}, writes={})
+    assert normalised.__module__ in score.code
 
 
 def test_objects_of_many_blocks_add_up_without_a_merging_for_each(monkeypatch):

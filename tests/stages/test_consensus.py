@@ -126,9 +126,10 @@ SMALL = {"min_size": 3, "block": (8, 8, 8)}
 
 def test_other_code_decides_again(tmp_path, rng, monkeypatch):
     passes = [stored(tmp_path / f"v{i}", v) for i, v in enumerate(two(rng))]
-    for module in ("consensus", "ensemble", "parts"):
+    for module in ("segment.consensus", "segment.ensemble", "segment.parts",
+                   "stages.consensus_stages"):  # fmt: skip
         requires_again(
-            monkeypatch, f"petavox.segment.{module}", stage, "decided",
+            monkeypatch, f"petavox.{module}", stage, "decided",
             lambda: go(tmp_path, *passes, share=0.5, **SMALL),
         )  # fmt: skip
 

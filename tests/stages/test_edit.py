@@ -20,6 +20,7 @@ from petavox.stages.agglomerated import Agglomerated
 from petavox.stages.why import why
 from petavox.volume import state
 from tests.stages.agglomerated_tissue import agglomerated, read, slabs, stored
+from tests.stages.changed_code import requires_again
 
 
 @pytest.fixture
@@ -211,6 +212,16 @@ def test_edits_wait_for_one_another_and_are_not_called_damaged(out, monkeypatch)
         with pytest.raises(BadInput, match=r"another process is writing into .*; try again"):
             edit.merge(out, "3", "4")
     assert len(edit.log(out)) == 1
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["stages.edit", "stages.agglomerated", "stages.relabel", "segment.unionfind"],
+)
+def test_other_code_applies_the_edits_again(out, monkeypatch, module):
+    edit.merge(out, "5", "6")
+    run = functools.partial(applied, out)
+    requires_again(monkeypatch, f"petavox.{module}", edit, "write_lookup", run)
 
 
 def test_the_commands(out):

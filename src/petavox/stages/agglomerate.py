@@ -53,10 +53,11 @@ log = logging.getLogger("petavox")
 EDGES, OBJECTS, RULE, PRIOR = "edges.parquet", "objects.parquet", "rule.json", "prior.json"
 CODE = (
     "petavox.stages.agglomerate",
+    "petavox.stages.relabel",
     *(f"petavox.segment.{m}" for m in ("agglomeration", "contraction", "features", "places")),
     *(f"petavox.segment.{m}" for m in ("rule", "unionfind")),
 )
-"""What decides which pairs become one."""
+"""What decides which pairs become one, and writes it down."""
 
 
 class AgglomerateSettings(Settings):

@@ -143,7 +143,7 @@ def _decide(count: CountParts, settings: ConsensusSettings, place: Path) -> dict
     """The objects of all parts, written; and what must hold of them, counted."""
     key = digest(
         made_by(count.writes["parts"]), settings.min_size, settings.share, settings.least,
-        sources(__name__, *CODE),
+        sources(__name__, "petavox.stages.consensus_stages", *CODE),
     )  # fmt: skip
     said = (state.read(place) if place.exists() else None) or {}
     if said.get("state") == "complete" and said["provenance"].get("key") == key:

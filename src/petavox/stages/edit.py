@@ -44,7 +44,16 @@ from petavox.stages.agglomerated import Agglomerated, has_table, usable
 from petavox.stages.chain import require_chain
 from petavox.stages.relabel import Relabel, RelabelSettings, write_lookup
 from petavox.stages.stage import run_stage
+from petavox.stages.stamps import sources
 from petavox.volume import state
+
+CODE = (
+    "petavox.stages.edit",
+    "petavox.stages.agglomerated",
+    "petavox.stages.relabel",
+    "petavox.segment.unionfind",
+)
+"""What applies the edits to the graph."""
 
 _SCHEMA = """
 begin immediate;
@@ -238,7 +247,7 @@ def apply(
     edges, by_hand = known.edited()
     ok = edges["decision"] == ACCEPTED
     changes = sorted((*pair, d) for pair, (d, _) in known.changes().items())
-    key = digest(made_by(beside(out, "graph")), changes)
+    key = digest(made_by(beside(out, "graph")), changes, sources(*CODE))
     said = (state.read(lookup) if lookup.exists() else None) or {}
     if said.get("state") != "complete" or said["provenance"].get("key") != key:
         tables.create(lookup)

@@ -50,6 +50,7 @@ class ScorePairs(Stage):
     code = (
         "petavox.segment.resegment",
         "petavox.ffn.canvas",
+        "petavox.ffn.flood",
         "petavox.ffn.moves",
         "petavox.ffn.network",
         "petavox.ffn.predictor",

@@ -46,12 +46,7 @@ from petavox.stages import tables
 from petavox.stages.block_labels import BlockLabels, is_block_labels
 from petavox.stages.chain import require_chain
 from petavox.stages.reconcile_proof import proof_of
-from petavox.stages.relabel import (
-    Relabel,
-    RelabelSettings,
-    grid_of,
-    write_lookup,
-)
+from petavox.stages.relabel import Relabel, RelabelSettings, grid_of, write_lookup
 from petavox.stages.stage import Stage, run_stage
 from petavox.stages.stamps import sources
 from petavox.volume import state
@@ -252,7 +247,12 @@ def merge(votes: Votes, lookup: Path, ledger: Ledger) -> dict[str, Any]:
     key = digest(
         made_by(votes.writes["links"]),
         settings.model_dump(mode="json"),
-        sources(__name__, "petavox.segment.unionfind", "petavox.stages.reconcile_proof"),
+        sources(
+            __name__,
+            "petavox.segment.unionfind",
+            "petavox.stages.reconcile_proof",
+            "petavox.stages.relabel",
+        ),
     )
     said = (state.read(lookup) if lookup.exists() else None) or {}
     if said.get("state") == "complete" and said["provenance"].get("key") == key:
