@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 
 import pytest
@@ -72,3 +73,22 @@ def test_a_terminal_sees_a_bar_whose_total_may_come_late(monkeypatch):
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     assert "25%" in text
     assert "objects 3" in text
+
+
+def test_a_terminal_that_was_closed_does_not_hide_what_ended_the_work(monkeypatch):
+    far, near = os.openpty()
+    screen = io.TextIOWrapper(io.FileIO(near, "w"), write_through=True)  # nothing left to flush
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+
+    def work():
+        with Progress("flood", total=2, unit="seed") as bar:
+            bar.to(1)
+            os.close(far)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    with pytest.raises(OSError, match="Input/output"):
+        os.write(near, b"so it was closed")
+    screen.close()

@@ -9,6 +9,7 @@ What it is not: a record; counters go to provenance and the ledger.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -76,7 +77,9 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            # a terminal that was closed: its error must not take the place of what ends the work
+            with contextlib.suppress(OSError):
+                self._bar.stop()
         elif not self.quiet and kind is None:
             log.info("%s: %s", self.title, self._line({}))
 
