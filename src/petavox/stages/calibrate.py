@@ -24,6 +24,7 @@ from petavox.segment.features import CHEAP, features
 from petavox.segment.rule import Rule, fit, fitted
 from petavox.settings import BoxSetting, Settings, ZyxSetting
 from petavox.space import Box, Grid
+from petavox.volume.formats.facts import same_size
 
 
 class CalibrateSettings(Settings):
@@ -157,7 +158,7 @@ def _volumes(
     labels: str | Path, truth: str | Path, settings: CalibrateSettings
 ) -> tuple[volume.Volume, volume.Volume, Box]:
     source, bodies = volume.open(labels), volume.open(truth)
-    if bodies.dtype.kind not in "ui" or bodies.voxel_size != source.voxel_size:
+    if bodies.dtype.kind not in "ui" or not same_size(bodies.voxel_size, source.voxel_size):
         raise BadInput(
             f"the truth {truth} holds {bodies.dtype} with voxels of {bodies.voxel_size}, the "
             f"labels {labels} have {source.voxel_size}: a truth holds ids at the same voxel size."

@@ -40,6 +40,7 @@ from petavox.stages.labels import labels_of
 from petavox.stages.stage import Stage
 from petavox.stages.stamps import sources
 from petavox.volume import state
+from petavox.volume.formats.facts import same_size
 
 OVERLAPS = "overlaps.parquet"
 """In a volume of labels: pairs that a pass held together and a consensus did not."""
@@ -157,7 +158,7 @@ def image_of(
     image = volume.open(path, voxel_size=voxel_size)
     if image.kind is not volume.Kind.IMAGE or image.dtype.kind not in "uf":
         raise BadInput(f"{image.path} holds {image.kind} of type {image.dtype}, not an image.")
-    if not image.box.contains(labels.box) or image.voxel_size != labels.voxel_size:
+    if not image.box.contains(labels.box) or not same_size(image.voxel_size, labels.voxel_size):
         raise BadInput(
             f"the labels {labels.path} have the box {labels.box} and voxels of "
             f"{labels.voxel_size}, the image {image.path} {image.box} and {image.voxel_size}: "

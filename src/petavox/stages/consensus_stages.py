@@ -32,6 +32,7 @@ from petavox.stages.levels import empty, fill_levels
 from petavox.stages.stage import Stage
 from petavox.stages.stamps import stamp
 from petavox.volume import pyramid
+from petavox.volume.formats.facts import same_size
 
 IDS = "ids.parquet"
 CODE = (
@@ -251,7 +252,7 @@ def _of_same_voxels(paths: Sequence[str | Path]) -> list[volume.Volume]:
     for v in found:
         if v.dtype.kind != "u":
             raise BadInput(f"{v.path} holds {v.dtype}: labels are unsigned integers.")
-        if v.box != found[0].box or v.voxel_size != found[0].voxel_size:
+        if v.box != found[0].box or not same_size(v.voxel_size, found[0].voxel_size):
             raise BadInput(
                 f"{found[0].path} has the box {found[0].box} and voxels of "
                 f"{found[0].voxel_size}, {v.path} has {v.box} and {v.voxel_size}: a consensus "

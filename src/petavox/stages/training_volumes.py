@@ -24,6 +24,7 @@ from petavox.space import VoxelSize
 from petavox.stages import phantom as tissue_stage
 from petavox.volume import Volume
 from petavox.volume import open as open_volume
+from petavox.volume.formats.facts import same_size
 
 
 def require_new(out: Path) -> None:
@@ -66,7 +67,7 @@ def make_phantoms(
 
 def require_same_voxels(image: Volume, other: Volume) -> None:
     """Raise BadInput if an annotation has other voxels than its image."""
-    if tuple(image.voxel_size) != tuple(other.voxel_size):
+    if not same_size(image.voxel_size, other.voxel_size):
         raise BadInput(
             f"{image.path} has voxels of {image.voxel_size}, {other.path} of "
             f"{other.voxel_size}; they must be equal."
