@@ -134,8 +134,10 @@ def test_synapses_are_taken_in_any_tabular_form(form):
 
 def test_what_is_no_table_of_synapses_is_told():
     labels = np.ones((2, 2, 2), np.uint64)
-    with pytest.raises(BadInput, match="no table of id, z_nm"):
+    with pytest.raises(BadInput, match="'id' of the synapses is no uint64"):
         pv.connectome(labels, {"id": ["one"]}, voxel_size=(8, 8, 8))
+    with pytest.raises(BadInput, match="no table of id, z_nm"):
+        pv.connectome(labels, [1, 2], voxel_size=(8, 8, 8))
 
 
 def test_consensus_keeps_apart_what_one_of_both_keeps_apart():
