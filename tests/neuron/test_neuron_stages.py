@@ -81,6 +81,37 @@ def test_one_object_can_be_asked_for_and_results_are_not_overwritten_unasked(lab
     assert call("mesh", path, tmp_path / "m", "--overwrite", "--open-border")["objects"] == 3
 
 
+@pytest.mark.parametrize("stage", ["mesh", "skeletonize"])
+def test_an_old_result_is_there_until_the_new_one_can_be_made(labels, tmp_path, monkeypatch, stage):
+    from petavox.blocks import runner
+
+    path, _ = labels
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "info").write_text("{}")
+    with monkeypatch.context() as m:
+        m.setattr(runner, "memory_available", lambda: 1 << 20)
+        assert "GiB free" in refused(stage, path, old, "--overwrite")
+    assert (old / "info").read_text() == "{}"
+    assert not (tmp_path / "old.work").exists()
+
+
+def test_what_is_read_is_not_taken_for_the_old_result(labels, tmp_path):
+    path, _ = labels
+    for out in (path, path.parent):
+        assert "would overwrite" in refused("mesh", path, out, "--overwrite")
+    synapses = tmp_path / "wiring" / "synapses.csv"
+    synapses.parent.mkdir()
+    (synapses.parent / "info").write_text("{}")
+    row = dict.fromkeys(tables.SYNAPSES.names, 1)
+    synapses.write_text(",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
+    said = refused("connectome", synapses.parent, "--labels", path, "--synapses", synapses,
+                   "--overwrite")  # fmt: skip
+    assert "would overwrite" in said
+    assert synapses.exists()
+    assert path.exists()
+
+
 def test_a_stopped_run_goes_on_and_its_output_is_no_result(labels, tmp_path, monkeypatch):
     from petavox.stages import mesh as stage
 

@@ -97,10 +97,14 @@ def run(
         "settings": settings.model_dump(mode="json"),
         "inputs": {"labels": labels, "synapses": str(synapses), "skeletons": str(skeletons)},
     }
-    with objects.work_folder(out, overwrite=overwrite, ledger=ledger) as (work, ledger):
-        first = ObjectCounts(
-            settings, reads={"labels": labels}, writes={"fragments": work / "fragments"}
-        )
+    work = objects.work_of(out)
+    first = ObjectCounts(
+        settings, reads={"labels": labels}, writes={"fragments": work / "fragments"}
+    )
+    read = (synapses, skeletons, mapping)
+    with objects.work_folder(
+        out, first, engine=engine, overwrite=overwrite, ledger=ledger, read=read
+    ) as ledger:
         run_stage(first, ledger=ledger, engine=engine, overwrite=True)
         counts = tables.sum_counts(
             np.frombuffer(objects.file_of(work / "fragments", number).read_bytes(), tables.COUNTS)

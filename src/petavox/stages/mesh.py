@@ -116,10 +116,13 @@ def run(
     began = time.monotonic()
     source, total = objects.labels_of(labels, settings)
     objects.require_ids(settings, source.dtype)
-    with objects.work_folder(out, overwrite=overwrite, ledger=ledger) as (work, ledger):
-        first = MeshFragments(
-            settings, reads={"labels": labels}, writes={"fragments": work / "fragments"}
-        )
+    work = objects.work_of(out)
+    first = MeshFragments(
+        settings, reads={"labels": labels}, writes={"fragments": work / "fragments"}
+    )
+    with objects.work_folder(
+        out, first, engine=engine, overwrite=overwrite, ledger=ledger
+    ) as ledger:
 
         def second() -> MeshShards:
             reads = {"fragments": work / "fragments", "index": work / "index"}

@@ -16,7 +16,7 @@ import contextlib
 import logging
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,16 @@ import pyarrow.parquet as pq
 
 from petavox import volume
 from petavox.blocks import Engine, Ledger
+from petavox.blocks.runner import check
 from petavox.errors import BadInput, WorkFailed
 from petavox.neuron.sharding import Sharding
 from petavox.settings import BoxSetting, NmSetting, Settings, ZyxSetting
 from petavox.space import Box, Grid, VoxelSize
+from petavox.stages.room import require_apart
 from petavox.stages.stage import Stage, run_stage
 from petavox.stages.tables import FAN, write_arrow
 from petavox.volume import state
-from petavox.volume.opening import make_room
+from petavox.volume.opening import make_room, require_room
 
 log = logging.getLogger("petavox")
 
@@ -210,26 +212,44 @@ def size_of(settings: ShardSettings) -> VoxelSize:
     return VoxelSize(*settings.voxel_size)
 
 
+def work_of(out: Path) -> Path:
+    """The folder beside an output that holds the fragments while it is made."""
+    return out.with_name(out.name + ".work")
+
+
 @contextlib.contextmanager
-def work_folder(out: Path, *, overwrite: bool, ledger: Ledger | None) -> Iterator[tuple[Path, Any]]:
-    """The folder of fragments beside the output, and a ledger; both go when all is done.
+def work_folder(
+    out: Path,
+    first: FragmentStage,
+    *,
+    engine: Engine | None,
+    overwrite: bool,
+    ledger: Ledger | None,
+    read: Iterable[str | Path | None] = (),
+) -> Iterator[Ledger]:
+    """A ledger, and room for the output and the fragments beside it, which go when all is done.
 
     A run that was stopped leaves them, and the same command goes on from there; but what lies at
     the output by then must be what that run began.
-    ledger: the project's; without one the work folder holds its own.
+    first: step one; what can be refused of it is, before an old result is removed.
+    ledger: the project's; without one the work folder holds its own.  read: what else is read.
     Raises AlreadyExists if the output is a finished result and `overwrite` is not set.
     """
-    work = out.with_name(out.name + ".work")
+    work = work_of(out)
+    for place in (out, work):
+        require_apart(place, [*first.reads.values(), *read])
     begun = not out.exists() or (state.read(out) or {}).get("state") == "writing"
     unfinished = work.exists() and begun
     if not unfinished:
+        require_room(out, overwrite=overwrite)
+        check(first.task(), engine)
         make_room(out, overwrite=overwrite)
         shutil.rmtree(work, ignore_errors=True)
     own = None
     try:
         if ledger is None:
             own = ledger = Ledger(work / "ledger.sqlite")
-        yield work, ledger
+        yield ledger
     finally:
         if own is not None:
             own.close()

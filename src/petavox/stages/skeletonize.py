@@ -111,10 +111,13 @@ def run(
     require()
     source, total = objects.labels_of(labels, settings)
     objects.require_ids(settings, source.dtype)
-    with objects.work_folder(out, overwrite=overwrite, ledger=ledger) as (work, ledger):
-        first = SkeletonPieces(
-            settings, reads={"labels": labels}, writes={"fragments": work / "fragments"}
-        )
+    work = objects.work_of(out)
+    first = SkeletonPieces(
+        settings, reads={"labels": labels}, writes={"fragments": work / "fragments"}
+    )
+    with objects.work_folder(
+        out, first, engine=engine, overwrite=overwrite, ledger=ledger
+    ) as ledger:
 
         def second() -> SkeletonShards:
             reads = {"fragments": work / "fragments", "index": work / "index"}
