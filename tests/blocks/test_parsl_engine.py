@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import threading
 import time
@@ -10,9 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from petavox.blocks import BlockTask, Ledger, Limits, open_engine, parsl_jobs, run
+from petavox.blocks import BlockTask, Ledger, Limits, open_engine, parsl_jobs, pool, run
 from petavox.errors import WorkFailed
 from petavox.space import Box, Grid
+from tests.blocks.test_remote_engine import POOL
 
 
 def line(n: int) -> Grid:
@@ -60,6 +62,17 @@ def test_workers_are_pinned_before_anything_heavy_is_imported_and_end_with_the_e
     while any(_alive(p) for p in pids) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(_alive(p) for p in pids)
+
+
+def test_a_real_interchange_says_on_which_node_each_pool_is(engine, ledger):
+    assert run(task("t", 4), ledger=ledger, engine=engine, quiet=True).complete
+    pools = engine._executor.connected_managers()
+    assert pools
+    assert set(pools[0]) == set(POOL)
+    hosts = {r.host for r in ledger.rows("t")} | {platform.node()}
+    assert {pool.host_of(p["manager"]) for p in pools} == hosts
+    assert not parsl_jobs.hold_back(engine._executor, platform.node())  # no other one is there
+    assert parsl_jobs.hold_back(engine._executor, "elsewhere")
 
 
 def test_a_block_that_kills_its_worker_twice_is_quarantined_and_the_others_finish(engine, ledger):
@@ -170,5 +183,8 @@ def test_looks_at_the_same_moment_start_the_first_jobs_once() -> None:
         for look in looks:
             look.join()
     finally:
-        poller._kill_event.set()
+        parsl_jobs.end_looks(poller, "engine")
     assert started == [1]
+    poller._strategy.executors["blocks"]["first"] = True
+    poller.poll()
+    assert started == [1]  # nothing is started once the looks have ended

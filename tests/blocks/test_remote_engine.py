@@ -9,17 +9,23 @@ import logging
 import os
 import threading
 import time
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from petavox.blocks import BlockTask, Costs, launching, orphans, parsl_jobs, sites
+from petavox.blocks import BlockTask, Costs, launching, orphans, parsl_jobs, pool, sites
 from petavox.blocks.parsl_engine import ParslEngine
 from petavox.blocks.runner import check
 from petavox.errors import BadInput
 from petavox.space import Box, Grid
 
+POOL = {
+    "manager": "", "block_id": "0", "worker_count": 1, "tasks": 0, "idle_duration": 0.0,
+    "active": True, "parsl_version": "1", "python_version": "3", "draining": False,
+}  # fmt: skip
+"""What Parsl's interchange says of a pool; tests/blocks/test_parsl_engine.py asks a real one."""
 PBS = {"name": "pbs", "scheduler": "pbs", "walltime_s": 3600, "heartbeat_s": 1, "lost_after_s": 2}
 
 
@@ -32,6 +38,9 @@ class Executor:
         self.blocks_to_job_id = {b: f"{b}.server" for b in state}
         self.provider = SimpleNamespace(cancel=self.cancel, script_dir="")
         self.interchange_proc = SimpleNamespace(poll=lambda: None, kill=lambda: None)
+        self.command_client = SimpleNamespace(run=self.asked, ok=True)
+        self.pools: list[dict[str, Any]] = []
+        self.held: list[str] = []
         self.cancelled: list[str] = []
         self.bad_state_is_set = False
         self.executor_exception: Exception | None = None
@@ -39,6 +48,20 @@ class Executor:
     def cancel(self, jobs: list[str]) -> list[bool]:
         self.cancelled += jobs
         return [True] * len(jobs)
+
+    def asked(self, question: Any, *, timeout_s: float | None = None) -> Any:
+        """What the interchange answers; it must not be waited for for ever."""
+        assert timeout_s is not None
+        if question == "MANAGERS":
+            return self.pools
+        self.held.append(question[1])
+        return None
+
+    def connected_managers(self) -> list[dict[str, Any]]:
+        return self.command_client.run("MANAGERS")
+
+    def _hold_manager(self, name: str) -> None:
+        self.command_client.run(["HOLD_MANAGER", name])
 
     def start(self) -> None: ...
 
@@ -49,7 +72,10 @@ class Executor:
 def executor(monkeypatch):
     made = Executor()
     poller = SimpleNamespace(
-        add_executors=lambda _: None, poll=lambda: None, _kill_event=threading.Event()
+        add_executors=lambda _: None,
+        poll=lambda: None,
+        _kill_event=threading.Event(),
+        looking=threading.Lock(),
     )
     monkeypatch.setattr(launching, "executor", lambda *_, **__: made)
     monkeypatch.setattr(parsl_jobs, "poller", lambda **_: poller)
@@ -70,17 +96,54 @@ def test_blocks_that_do_not_fit_in_a_node_are_refused_before_any_work(executor, 
 
 
 def test_a_node_is_held_back_if_another_is_at_work(executor, tmp_path):
-    held: list[str] = []
-    nodes = [("m1", "n1", True), ("m2", "n2", True), ("m3", "n1", True), ("m4", "n3", False)]
-    pools = [{"manager": m, "hostname": h, "active": a} for m, h, a in nodes]
-    executor.connected_managers = lambda: pools
-    executor._hold_manager = held.append
+    names = [pool.named(host) for host in ("n1", "n2", "n1", "n3")]
+    executor.pools = [{**POOL, "manager": name} for name in names]
+    executor.pools[3]["active"] = False
     engine = opened(tmp_path)
     assert engine.avoid("n1")
-    assert held == ["m1", "m3"]
-    del pools[1]
+    assert executor.held == [names[0], names[2]]
+    del executor.pools[1]
     assert not engine.avoid("n1")
     engine.close()
+
+
+def test_a_dead_interchange_is_not_asked_which_nodes_there_are(executor, tmp_path):
+    executor.command_client.run = lambda *_, **__: pytest.fail("this would wait for ever")
+    engine = opened(tmp_path)
+    executor.interchange_proc.poll = lambda: 3
+    assert not engine.avoid("n1")
+    engine.close()
+
+
+def test_an_engine_whose_interchange_does_not_answer_is_started_anew(
+    executor, tmp_path, monkeypatch
+):
+    engine = opened(tmp_path)
+    engine.begin(timeout_s=None, beacons=None)
+    executor.submit = lambda *_: Future()
+    engine.submit(1, {"numbers": [0]})
+    executor.command_client.ok = False
+    (lost,) = engine.events(0.01)
+    assert (lost.lost, lost.reason) == ("engine", "the interchange has not answered for 60 s")
+    engine.close()
+
+
+def test_jobs_that_are_submitted_while_an_engine_ends_are_taken_back(executor, tmp_path):
+    engine = opened(tmp_path)
+    looking = threading.Event()
+
+    def look() -> None:
+        with engine._poller.looking:
+            looking.set()
+            time.sleep(0.2)  # qsub
+            executor.blocks_to_job_id["3"] = "3.server"
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    looking.wait()
+    engine.close()
+    thread.join()
+    assert executor.cancelled == ["0.server", "1.server", "3.server"]
 
 
 def test_closing_takes_back_the_jobs_that_run_or_wait(executor, tmp_path):

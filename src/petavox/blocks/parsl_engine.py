@@ -135,16 +135,12 @@ class ParslEngine:
         if self._local or self._executor.bad_state_is_set:
             return False
         try:
-            pools = [m for m in self._executor.connected_managers() if m["active"]]
-            if all(m["hostname"] == host for m in pools):
-                return False
-            for pool in pools:
-                if pool["hostname"] == host:
-                    self._executor._hold_manager(pool["manager"])
-        except Exception as e:  # Parsl's interchange does not answer: `_look` sees to that
+            # a dead one never answers: `_look` sees to that
+            alive = self._executor.interchange_proc.poll() is None
+            return alive and parsl_jobs.hold_back(self._executor, host)
+        except Exception as e:
             log.warning("%s: %s cannot be held back (%s)", self.name, host, e)
             return False
-        return True
 
     def _event(self, generation: int, ticket: int, future: Future[Any]) -> Event | None:
         if generation != self._generation or ticket not in self._flying:
@@ -177,6 +173,8 @@ class ParslEngine:
         why = ""
         if self._executor.interchange_proc.poll() is not None:
             why = "the interchange has died"
+        elif not self._executor.command_client.ok:
+            why = f"the interchange has not answered for {parsl_jobs.ANSWER_S:.0f} s"
         elif self._executor.bad_state_is_set:
             why = f"workers cannot be started: {self._executor.executor_exception}".strip()
         elif self._flying and self._local and self._beacons is not None:
@@ -229,6 +227,7 @@ class ParslEngine:
         Path(provider.script_dir).mkdir()
         with parsl_jobs.interruptions_kept_here():
             self._executor.start()
+            parsl_jobs.bound(self._executor)
             # workers join and leave: jobs are added while there is more work than slots
             self._poller = parsl_jobs.poller(
                 strategy="simple" if self._local else "htex_auto_scale",
@@ -244,7 +243,7 @@ class ParslEngine:
             return
         executor, self._executor = self._executor, None
         if self._poller is not None:
-            self._poller._kill_event.set()
+            parsl_jobs.end_looks(self._poller, self.name)
         if self._local:
             parsl_jobs.kill_pools(executor)
         elif parsl_jobs.take_back(executor, self.name) and self._mark is not None:

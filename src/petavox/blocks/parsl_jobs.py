@@ -1,4 +1,4 @@
-"""The jobs of an engine: watched, and ended.
+"""The jobs of an engine: watched, held back, and ended.
 
 What it is: what Parsl's executor leaves to its user of the pools of workers that it starts, here
 and through a scheduler. What it is not: the bundles (petavox.blocks.parsl_engine).
@@ -7,6 +7,7 @@ and through a scheduler. What it is not: the bundles (petavox.blocks.parsl_engin
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -14,7 +15,31 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from petavox.blocks import pool
+
 log = logging.getLogger("petavox")
+
+ANSWER_S = 60.0
+"""Seconds that the interchange may take for an answer."""
+LOOK_S = 15.0
+"""Seconds that a look at the jobs, which may be submitting some, is waited for."""
+
+
+def bound(executor: Any) -> None:
+    """Let no question to the interchange wait for ever: Parsl's have no limit of time."""
+    client = executor.command_client
+    client.run = functools.partial(client.run, timeout_s=ANSWER_S)
+
+
+def hold_back(executor: Any, host: str) -> bool:
+    """Send nothing more to the pools on a node; False if no other one is at work."""
+    pools = [m["manager"] for m in executor.connected_managers() if m["active"]]
+    there = [name for name in pools if pool.host_of(name) == host]
+    if len(there) == len(pools):
+        return False
+    for name in there:
+        executor._hold_manager(name)
+    return True
 
 
 def take_back(executor: Any, name: str) -> bool:
@@ -50,7 +75,7 @@ def poller(**options: Any) -> Any:
     """Parsl's poller, which here looks once at a time.
 
     Its thread and `_start` both look at a fresh executor; at the same moment, both would find that
-    its first jobs are not there yet, and start them twice.
+    its first jobs are not there yet, and start them twice. After `end_looks` it does not look.
     """
     from parsl.jobs.job_status_poller import JobStatusPoller
 
@@ -59,9 +84,23 @@ def poller(**options: Any) -> Any:
 
         def poll(self) -> None:
             with self.looking:
-                super().poll()
+                if not self._kill_event.is_set():
+                    super().poll()
 
     return OneLookAtATime(**options)
+
+
+def end_looks(poller: Any, name: str) -> None:
+    """Start no more jobs: those of a look under way are waited for, so that they are known."""
+    poller._kill_event.set()
+    if poller.looking.acquire(timeout=LOOK_S):
+        poller.looking.release()
+        return
+    log.warning(
+        "%s: its jobs are still being looked at after %.0f s; one that is submitted only now is "
+        "not cancelled, and ends by itself when it finds no driver",
+        name, LOOK_S,
+    )  # fmt: skip
 
 
 def kill_pools(executor: Any) -> None:
