@@ -8,7 +8,8 @@ import pytest
 from petavox import volume
 from petavox.settings import parse
 from petavox.stages import qc
-from petavox.stages.qc import QcSettings, run
+from petavox.stages.qc import run
+from petavox.stages.qc_settings import QcSettings
 from tests.stages.align_tissue import saved, tissue
 
 

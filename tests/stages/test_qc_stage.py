@@ -14,7 +14,8 @@ from petavox import volume
 from petavox.errors import AlreadyExists, BadInput
 from petavox.settings import parse
 from petavox.space import Box
-from petavox.stages.qc import QcSettings, run
+from petavox.stages.qc import run
+from petavox.stages.qc_settings import QcSettings
 
 SMALL = {
     "aligned": True,

@@ -7,7 +7,7 @@ import pytest
 
 from petavox import volume
 from petavox.space import Box
-from petavox.stages.qc import piece_of
+from petavox.stages.qc_slab import piece_of
 from petavox.stages.section_reading import piece_for, strips, voxel_bytes
 from tests.stages.align_tissue import saved, tissue
 

@@ -40,6 +40,7 @@ def qc(
     from petavox.blocks import open_engine
     from petavox.settings import parse, read_yaml_mapping
     from petavox.stages import qc as stage
+    from petavox.stages.qc_settings import QcSettings
 
     given = {} if settings is None else read_yaml_mapping(settings)
     options = {"box": box, "worst": worst, "memory_mb": memory_mb, "voxel_size": voxel_size}
@@ -47,6 +48,6 @@ def qc(
     if aligned:
         given["aligned"] = True
     where = "the options of petavox qc" if settings is None else f"{settings} and the options"
-    parsed = parse(stage.QcSettings, given, where)
+    parsed = parse(QcSettings, given, where)
     with open_engine(workers=workers) as engine:
         return stage.run(image, out, parsed, engine=engine, overwrite=overwrite)

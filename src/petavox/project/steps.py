@@ -111,7 +111,7 @@ _TABLE = (
         "a look at every section and pair",
         ("image",),
         {"qc": "qc"},
-        "petavox.stages.qc:QcSettings",
+        "petavox.stages.qc_settings:QcSettings",
         _CALLS + "qc",
         "petavox.stages.qc",
         on=False,

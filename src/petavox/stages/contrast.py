@@ -30,8 +30,8 @@ from petavox.progress import Progress
 from petavox.settings import BoxSetting, NmSetting, Settings
 from petavox.space import Box, Grid
 from petavox.stages.pieces import Pieces, key_of
-from petavox.stages.qc import image_of
 from petavox.stages.room import require_apart
+from petavox.stages.section_reading import image_of
 from petavox.volume import Kind, Volume, opening
 
 log = logging.getLogger("petavox")

@@ -25,7 +25,7 @@ from petavox.volume import Kind, Volume
 from petavox.volume.pyramid import coarser_box
 
 if TYPE_CHECKING:
-    from petavox.stages.qc import QcSettings
+    from petavox.stages.qc_settings import QcSettings
 
 VOLUMES = ("correlation", "shift_y", "shift_x")
 """Names of the volumes (NAME.zarr), one voxel deep in z for every section."""

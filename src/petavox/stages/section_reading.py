@@ -1,4 +1,4 @@
-"""Sections read for quality control: reduced, with what is image and what is not.
+"""Sections read for quality control and contrast, with what is image and what is not.
 
 What it is: a z-slab of a volume walked in pieces, of whole rows where these fit, so that memory is
 bounded however large the sections are. What it is not: any judgement.
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage as ndi
 
+from petavox import volume
+from petavox.errors import BadInput
 from petavox.space import Box
 from petavox.volume import Volume
 
@@ -69,3 +71,18 @@ def piece_for(
     if rows:
         return rows, max(1, shape[2])
     return multiple, max(multiple, most // multiple // multiple * multiple)
+
+
+def image_of(
+    path: str, box: Box | None, voxel_size: tuple[float, float, float] | None
+) -> tuple[Volume, Box]:
+    """The image volume and the box to work on. Raises BadInput for anything but uint8, uint16."""
+    source = volume.open(path, voxel_size=voxel_size)
+    if source.dtype not in (np.uint8, np.uint16):
+        raise BadInput(
+            f"{path} holds {source.dtype}: sections are uint8 or uint16. Give an image volume."
+        )
+    total = source.box if box is None else box
+    if not source.box.contains(total) or total.is_empty:
+        raise BadInput(f"box {total} does not lie in {path}, whose box is {source.box}.")
+    return source, total
