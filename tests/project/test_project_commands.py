@@ -10,11 +10,14 @@ import time
 import pytest
 from typer.testing import CliRunner
 
+from petavox.blocks import sites
+from petavox.blocks.engines import InlineEngine
 from petavox.blocks.ledger import Row
 from petavox.cli import clean, doctor, plan, run, status
 from petavox.errors import WorkFailed
-from petavox.project import driver, load, records
+from petavox.project import checks, driver, load, records
 from petavox.project.ledger import StepLedger
+from petavox.project.plan import Choice
 from tests.project import small
 
 
@@ -97,11 +100,24 @@ def test_a_run_takes_a_limit_for_its_blocks_and_tries_quarantined_ones_again(
     assert project.state("segment").state == "done"
 
 
-def test_a_run_on_a_site_records_the_workers_that_the_site_may_have(copy):
-    from petavox.project import checks
+@pytest.mark.parametrize(("asks", "workers"), [(True, 7), (False, 1)])
+def test_workers_are_recorded_of_a_step_that_asked_for_them(
+    tissue, tmp_path, monkeypatch, asks, workers
+):
+    project = small.project(tmp_path / "p", small.described(tissue))
+    step = project.step("segment")
+    monkeypatch.setattr(
+        type(step), "call", lambda _: lambda call: {"engine": asks and call.open_engine().name}
+    )
+    driver._one(project, Choice(step, "make", "not made yet", "k", {}), InlineEngine, 7)
+    assert project.state("segment").workers == workers
 
-    assert checks.crew(copy, None, "polaris")["most"] == 40
-    assert checks.crew(copy, 3, None)["most"] == 3
+
+def test_how_many_workers_a_cluster_gives_is_not_known(tissue, tmp_path):
+    project = small.project(tmp_path / "p", small.described(tissue))
+    assert checks.crew(project, None, "polaris")["count"] == 0
+    assert checks.crew(project, None, "laptop")["count"] == sites.load("laptop").workers
+    assert checks.crew(project, 3, None)["count"] == 3
 
 
 def test_status_of_a_run_under_way_gives_rate_and_time_left(copy):

@@ -15,6 +15,8 @@ from petavox.cli.app import app
 from petavox.project import load
 from petavox.project.records import StepState, write
 from petavox.view import report
+from petavox.view.report import effort
+from petavox.view.report.reading import Results
 from petavox.volume import opening
 
 from . import projects
@@ -158,6 +160,21 @@ def test_another_number_in_a_file_is_another_number_in_the_report(folder):
     text, _, _ = report.build(load(folder))
     file.write_text(before)
     assert "4,711" in text
+
+
+@pytest.mark.parametrize(
+    ("workers", "each", "of_all"), [(4, "4 40.0 s", "50.0 s"), (0, "– –", "–")]
+)
+def test_time_of_workers_is_told_where_their_number_is_known(tmp_path, workers, each, of_all):
+    """Two steps of 10 s: one of workers, one of the driver alone."""
+    (tmp_path / "petavox.yaml").write_text("name: new\ninput: {image: nowhere.zarr}\n")
+    for step, count in (("segment", workers), ("reconcile", 1)):
+        said = StepState(step, "done", seconds=10.0, started=1e9, finished=1e9, workers=count)
+        write(tmp_path / "run" / "steps" / f"{step}.json", said)
+    words = Page("".join(effort.work(Results(load(tmp_path))).parts)).words
+    assert f"segment done 10.0 s {each} –" in words
+    assert "reconcile done 10.0 s 1 10.0 s –" in words
+    assert f"all 20.0 s {of_all}" in words
 
 
 def test_a_project_that_was_not_begun_has_a_report(tmp_path):

@@ -18,8 +18,9 @@ from petavox.volume import open as open_volume
 
 
 def crew(project: Project, workers: int | None, site: str | None) -> dict[str, Any]:
-    """Who works: workers or site, for open_engine; and how many there are at most.
+    """Who works: workers or site, for open_engine; and "count", how many they are.
 
+    count: 0 where it is not known: the workers of a site with a scheduler come and go.
     Raises BadInput for an unknown site.
     """
     from petavox.blocks import sites
@@ -28,12 +29,13 @@ def crew(project: Project, workers: int | None, site: str | None) -> dict[str, A
         raise BadInput("--workers and --site together say two things; give one of them.")
     if workers is None and site is None:
         workers, site = project.settings.workers, project.settings.site
-    most = workers or 1
+    count = workers or 1
     if site is not None:
         here = Path(project.path(site))
         site = str(here) if here.is_file() else site
-        most = sites.load(site).workers
-    return {"workers": workers or None, "site": site, "most": most}
+        known = sites.load(site)
+        count = known.workers if known.scheduler == "local" else 0
+    return {"workers": workers or None, "site": site, "count": count}
 
 
 def check(project: Project) -> None:

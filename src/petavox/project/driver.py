@@ -83,7 +83,7 @@ def run(
                 return engines[0]
 
             for choice in choices:
-                done[choice.step.name] = _one(project, choice, engine, crew["most"])
+                done[choice.step.name] = _one(project, choice, engine, crew["count"])
         return done
 
 
@@ -121,16 +121,21 @@ def _one(project: Project, choice: Choice, engine: Callable[[], Engine], workers
             why=choice.why,
             started=time.time(),
             host=platform.node(),
-            workers=workers,
+            workers=1,
             version=petavox.__version__,
             settings=settings.model_dump(mode="json"),
         )
         records.write(file, said)
         began, before = time.monotonic(), _stamps(writes)
         warning = ""
+
+        def crew() -> Engine:
+            said.workers = workers  # a step that asks for no workers is the driver's alone
+            return engine()
+
         call = Call(
             project, step, settings, project.inputs(name), writes, project.model(step), ledger,
-            engine,
+            crew,
         )  # fmt: skip
         try:
             figures = step.call()(call)

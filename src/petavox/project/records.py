@@ -27,7 +27,7 @@ class StepState:
 
     state: running says that it was begun; whether it still runs, the project's lock knows.
     key, parts: what decides the result.  stamps: thing -> stamp of the finished output.
-    started, finished: unix time.
+    started, finished: unix time.  workers: 0 where their number is not known.
     """
 
     name: str

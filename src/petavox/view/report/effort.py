@@ -90,21 +90,22 @@ def _tasks(ledger: Ledger, step: str) -> list[str]:
 def _cost(found: Results, begun: list[Any], ledger: Ledger | None) -> str:
     rows: list[tuple[Any, ...]] = []
     bars: list[tuple[str, float, str]] = []
-    total, core, disk = 0.0, 0.0, 0
+    total, disk = 0.0, 0
+    core: list[float | None] = []
     image = found.thing("image")
     voxels = 0 if image is None else int(np.prod(image.shape, dtype=np.int64))
     for step in begun:
         said = found.state(step.name)
         size, whole = _bytes(found, step.name)
         busy = _busy(ledger, step.name)
-        worked = said.seconds * max(said.workers, 1)
-        total, core, disk = total + said.seconds, core + worked, disk + size
+        core.append(said.seconds * said.workers if said.workers else None)
+        total, disk = total + said.seconds, disk + size
         rate = voxels / said.seconds / 1e6 if said.seconds and voxels else None
         rows.append(
             (
-                step.name, said.state, duration(said.seconds), said.workers or 1, duration(worked),
-                duration(busy) if busy is not None else "–",
-                rate, amount(size) + ("" if whole else " or more"),
+                step.name, said.state, duration(said.seconds), said.workers or "–",
+                duration(core[-1]), duration(busy), rate,
+                amount(size) + ("" if whole else " or more"),
                 Source(found.record(step.name).source.file, "seconds, workers"),
             )
         )  # fmt: skip
@@ -119,7 +120,9 @@ def _cost(found: Results, begun: list[Any], ledger: Ledger | None) -> str:
         "Mvoxel/s",
     )
     heads += ("on disk", "source")
-    rows.append(("all", "", duration(total), "", duration(core), "", None, amount(disk), ""))
+    known = [c for c in core if c is not None]
+    worked = duration(sum(known) if len(known) == len(core) else None)
+    rows.append(("all", "", duration(total), "", worked, "", None, amount(disk), ""))
     return (
         heading("Cost")
         + table(heads, rows, numeric=2)
@@ -130,7 +133,8 @@ def _cost(found: Results, begun: list[Any], ledger: Ledger | None) -> str:
         )
         + paragraph(
             "Time is wall time of the run that made each result (kept results are not counted "
-            "again); a rate is voxels of the image over that time. petavox plan projects what "
+            "again); a rate is voxels of the image over that time. How many workers a cluster "
+            "gave is not recorded: there the time in blocks counts. petavox plan projects what "
             "another size or machine would cost.",
             "note",
         )
