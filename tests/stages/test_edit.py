@@ -17,6 +17,7 @@ from petavox.cli.app import app
 from petavox.errors import BadInput, NotComplete
 from petavox.stages import edit, tables
 from petavox.stages.agglomerated import Agglomerated
+from petavox.stages.origins import origins
 from petavox.stages.why import why
 from petavox.volume import state
 from tests.stages.agglomerated_tissue import agglomerated, read, slabs, stored
@@ -139,7 +140,6 @@ def test_why_tells_members_pairs_seeds_and_edits(out):
 def test_why_finds_the_seeds_of_blocks(tmp_path):
     from petavox.segment.links import pack
     from petavox.stages.relabel import write_lookup
-    from petavox.stages.why import origins
 
     one, other = (int(pack(b, np.array([n]))[0]) for b, n in ((0, 2), (3, 1)))
     (tmp_path / "objects").mkdir()
@@ -171,7 +171,6 @@ def test_why_finds_the_seeds_of_blocks(tmp_path):
 def test_why_finds_the_blocks_of_a_run_by_whatever_name(tmp_path):
     from petavox.stages.blockwise_segment import BlockwiseSettings, segment_blocks
     from petavox.stages.reconcile import reconcile
-    from petavox.stages.why import origins
 
     stored(tmp_path / "image", slabs(), kind="image")
     settings = BlockwiseSettings(block=(8, 8, 8), context=(2, 2, 2), method="components")
@@ -183,6 +182,14 @@ def test_why_finds_the_blocks_of_a_run_by_whatever_name(tmp_path):
     found = origins(str(tmp_path / "other.zarr"), ids[ids > 0])
     # slabs 2 to 5 lie in the context of a second block too
     assert [f["objects_of_blocks"] for f in found.values()] == [1, 2, 2, 2, 2, 1]
+    # an earlier version did not say in the lookup where the blocks are
+    said = state.read(tmp_path / "other.zarr.lookup")["provenance"]
+    del said["objects"]
+    state.finish(tmp_path / "other.zarr.lookup", said)
+    assert origins(str(tmp_path / "other.zarr"), ids[ids > 0]) == found
+    blocks = state.read(tmp_path / "any.blocks")["provenance"]
+    state.finish(tmp_path / "any.blocks", blocks | {"key": "of others"})
+    assert origins(str(tmp_path / "other.zarr"), ids[ids > 0]) == {}
 
 
 @pytest.mark.parametrize("number", [-1, 7, 1 << 63, 1 << 64])

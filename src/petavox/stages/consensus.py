@@ -16,6 +16,7 @@ output.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ from petavox.stages.consensus_stages import (
 )
 from petavox.stages.stage import run_stage
 from petavox.stages.stamps import sources
-from petavox.volume import state
+from petavox.volume import places, state
 
 
 def consensus_of(
@@ -120,8 +121,14 @@ def consensus_of(
     a, b, voxels = held_together(*ids_of(str(place / IDS)))
     tables.write(out / OVERLAPS, {"a": a, "b": b, "voxels": voxels})
     said = state.read(out) or {}
-    state.finish(out, {**said.get("provenance", {}), "proof": proof})
+    named = [_seen_from(out, write.reads[name]) for name in reads]
+    state.finish(out, {**said.get("provenance", {}), "proof": proof, "passes": named})
     return proof
+
+
+def _seen_from(out: Path, path: str) -> str:
+    """The path of a pass from where the output lies: both may be moved as a whole."""
+    return path if places.is_url(path) else os.path.relpath(path, out.absolute().parent)
 
 
 def _check_number(passes: int, settings: ConsensusSettings) -> None:
