@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 
 import numpy as np
@@ -12,11 +13,14 @@ from hypothesis import strategies as st
 from petavox.blocks import BlockTask, Costs, Ledger, projection, run
 from petavox.blocks.bundle import MOST, BundleSize
 from petavox.blocks.plan import interval, plan, read_voxels, require_aligned
-from petavox.blocks.projection import blocks_of, project
+from petavox.blocks.projection import Measured, blocks_of, project, project_all
 from petavox.blocks.simulate import Machine, simulate
 from petavox.blocks.sites import load
+from petavox.cli.plan import _measured
+from petavox.cli.running import find_ledgers
 from petavox.errors import BadInput
 from petavox.space import Box, Grid
+from petavox.volume.opening import create, finish
 
 small = st.tuples(*[st.integers(1, 9)] * 3)
 starts = st.tuples(*[st.integers(-7, 7)] * 3)
@@ -211,6 +215,58 @@ def test_a_projection_takes_the_largest_grid_of_a_ledger_for_the_measured_volume
             run(BlockTask(name, "petavox.blocks.testing:nothing", grid), ledger=ledger, quiet=True)
         made = project(ledger, load("laptop"), nodes=1, volume=(80, 80, 80))
     assert {n: r["blocks"] for n, r in made["stages"].items()} == {"shards": 5000, "all": 8000}
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """Ledgers: all of a volume of 8 blocks; a part of 1 block, run further."""
+    with Ledger(tmp_path / "all.db") as all_of_it, Ledger(tmp_path / "part.db") as part:
+        for ledger, side, names in [(all_of_it, 8, ["a"]), (part, 4, ["a", "b"])]:
+            for name in names:
+                grid = Grid(Box.of_shape((side, side, side)), (4, 4, 4))
+                task = BlockTask(name, "petavox.blocks.testing:nothing", grid)
+                run(task, ledger=ledger, quiet=True)
+        yield all_of_it, part
+
+
+def test_what_a_subset_measured_is_projected_to_the_whole_or_not_added_to_it(measured):
+    all_of_it, part = measured
+    known = [Measured(all_of_it), Measured(part, (8, 8, 8), "0-4")]
+    made = project_all(known, load("laptop"), nodes=1)
+    assert {n: r["blocks"] for n, r in made["stages"].items()} == {"a": 8, "b": 8}
+    assert [r.get("measured_on") for r in made["stages"].values()] == [None, "subset 0-4"]
+    hours = [r["node_hours"] for r in made["stages"].values()]
+    assert made["node_hours"] == pytest.approx(sum(hours))
+    known = [Measured(all_of_it), Measured(part, None, "0-4")]
+    made = project_all(known, load("laptop"), nodes=1)
+    assert made["stages"]["b"]["blocks"] == 1
+    assert "node_hours" not in made
+    assert made["not_summed"].startswith("b: measured on a subset")
+
+
+def test_plan_finds_the_size_of_the_image_and_an_older_subset_that_was_measured(measured, tmp_path):
+    values = np.zeros((8, 8, 8), np.uint8)
+    image = create(tmp_path / "p" / "image.zarr", box=Box.of_shape(values.shape),
+                   voxel_size=(8, 8, 8), dtype="uint8", kind="image")  # fmt: skip
+    finish(image, {})
+    (tmp_path / "p" / "petavox.yaml").write_text("name: p\ninput: {image: image.zarr}\n")
+    for n, box in enumerate(("old", "begun")):
+        folder = tmp_path / "p" / "run" / "subset" / box
+        folder.mkdir(parents=True)
+        with Ledger(folder / "ledger.db") as ledger:
+            grid = Grid(Box.of_shape((4, 4, 4)), (4, 4, 4))
+            if box == "old":
+                task = BlockTask("b", "petavox.blocks.testing:nothing", grid)
+                run(task, ledger=ledger, quiet=True)
+        os.utime(folder / "ledger.db", (n, n))
+    found = find_ledgers(tmp_path / "p")
+    assert [path.parent.name for path in found] == ["begun", "old"]
+    with Ledger(found[1], readonly=True) as ledger:
+        assert _measured(ledger, tmp_path / "p", None) == Measured(ledger, (8, 8, 8), "old")
+        assert _measured(ledger, tmp_path / "p", (9, 9, 9)).volume == (9, 9, 9)
+        assert _measured(ledger, None, None) == Measured(ledger)
+        (tmp_path / "p" / "image.zarr" / "zarr.json").unlink()
+        assert _measured(ledger, tmp_path / "p", None).volume is None
 
 
 def test_a_huge_task_on_few_nodes_is_simulated_in_part(monkeypatch):

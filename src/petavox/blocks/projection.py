@@ -7,7 +7,8 @@ simulation itself, or a promise: every figure rests on the assumptions that are 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from petavox.blocks.ledger import Ledger
@@ -112,22 +113,57 @@ def measured_tasks(ledger: Ledger) -> list[str]:
     return [n for n in names if "grid" in (ledger.parts(n) or {})]
 
 
-def project_all(ledgers: Sequence[Ledger], site: Site, **options: Any) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Measured:
+    """A ledger to project from.
+
+    volume: shape of the volume to project to, zyx; None: that of the ledger's own blocks.
+    subset: name of the part of the volume that the ledger is of; "" where it is of all.
+    """
+
+    ledger: Ledger
+    volume: Zyx | None = None
+    subset: str = ""
+
+
+def first_measured(known: Sequence[Measured]) -> Iterator[tuple[Measured, list[str]]]:
+    """Each ledger with its measured tasks that no ledger before it has."""
+    seen: set[str] = set()
+    for one in known:
+        names = [n for n in measured_tasks(one.ledger) if n not in seen]
+        seen.update(names)
+        if names:
+            yield one, names
+
+
+def project_all(known: Sequence[Measured], site: Site, **options: Any) -> dict[str, Any]:
     """`project` over several ledgers; of a task that is in more than one, the first counts.
 
+    Costs of a subset alone are not added to those of the whole: then there are no sums.
     Raises BadInput if nothing was measured in any.
     """
     found: dict[str, Any] = {}
-    for ledger in ledgers:
-        names = [n for n in measured_tasks(ledger) if n not in found.get("stages", {})]
-        if names:
-            more = project(ledger, site, tasks=names, **options)
-            for key, value in more.items():
-                if key == "stages":
-                    found.setdefault(key, {}).update(value)
-                else:
-                    found[key] = value if key == "assumptions" else found.get(key, 0) + value
-    return found or project(ledgers[0], site, **options)
+    alone: list[str] = []
+    for one, names in first_measured(known):
+        more = project(one.ledger, site, tasks=names, volume=one.volume, **options)
+        if one.subset:
+            for row in more["stages"].values():
+                row["measured_on"] = f"subset {one.subset}"
+            alone += names if one.volume is None else []
+        for key, value in more.items():
+            if key == "stages":
+                found.setdefault(key, {}).update(value)
+            else:
+                found[key] = value if key == "assumptions" else found.get(key, 0) + value
+    if not found:
+        return project(known[0].ledger, site, **options)
+    if alone:
+        found = {k: found[k] for k in ("stages", "assumptions")}
+        found["not_summed"] = (
+            f"{', '.join(alone)}: measured on a subset, and the size of the whole image is not "
+            "known, so these are the costs of the subset alone; give --volume to project all"
+        )
+    return found
 
 
 def project_task(

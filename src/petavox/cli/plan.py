@@ -43,7 +43,7 @@ def plan(
     petavox plan segmentation.zarr --site aurora --nodes 1024 --volume 10000 10000 10000
 
     Of a project it also says what `petavox run` would do, and why; what was not run yet as a whole
-    is projected from the newest run of a `--subset`.
+    is projected from the newest `--subset` that measured it to the whole image.
     """
     from petavox.blocks import launching, projection, sites
     from petavox.blocks.ledger import Ledger
@@ -61,28 +61,52 @@ def plan(
         ledgers = [stack.enter_context(Ledger(p, readonly=True)) for p in find_ledgers(place)]
         if project and not any(projection.measured_tasks(ledger) for ledger in ledgers):
             return figures | {"cost": "no block was measured yet; run some, as with --subset"}
+        known = [_measured(x, place if project else None, volume) for x in ledgers]
         if scan:
-            return figures | _scan(ledgers, where, volume, speed)
-        return figures | projection.project_all(
-            ledgers, where, nodes=nodes, volume=volume, speed=speed
-        )
+            return figures | _scan(known, where, speed)
+        return figures | projection.project_all(known, where, nodes=nodes, speed=speed)
 
 
-def _scan(ledgers: list[Any], where: Any, volume: Any, speed: float) -> dict[str, Any]:
+def _measured(ledger: Any, project: Path | None, volume: Any) -> Any:
+    """A ledger, and what it is projected to: of a subset of a project the whole image."""
+    from petavox.blocks.projection import Measured
+
+    folder = ledger.path.parent
+    if project is None or folder.parent.name != "subset":
+        return Measured(ledger, volume)
+    return Measured(ledger, volume or _image_shape(project), folder.name)
+
+
+def _image_shape(place: Path) -> Any:
+    """Shape of a project's image, zyx; None as long as there is none that can be read."""
+    from petavox import volume
+    from petavox.errors import PetavoxError
+    from petavox.project import load
+
+    project = load(place)
+    path = project.find("image")
+    if path is None:
+        return None
+    try:
+        return volume.open(path, voxel_size=project.settings.voxel_size).shape
+    except PetavoxError:
+        return None
+
+
+def _scan(known: list[Any], where: Any, speed: float) -> dict[str, Any]:
     """Task -> its schedule on 1 to 10,000 nodes."""
     from petavox.blocks import projection
 
     found: dict[str, Any] = {}
-    for ledger in ledgers:
-        measured = projection.measured_shape(ledger)
-        for name in projection.measured_tasks(ledger):
-            if name in found:
-                continue
-            n = projection.blocks_of(ledger.parts(name), volume, measured)
+    for one, names in projection.first_measured(known):
+        measured = projection.measured_shape(one.ledger)
+        alone = f" (subset {one.subset} alone)" if one.subset and one.volume is None else ""
+        for name in names:
+            n = projection.blocks_of(one.ledger.parts(name), one.volume, measured)
             counts = [k for k in (1, 10, 100, 1000, 2048, 5000, 10_000) if k <= n]
-            seconds = [s / speed for s in ledger.seconds(name)]
+            seconds = [s / speed for s in one.ledger.seconds(name)]
             rows = projection.efficiencies(n, seconds, where, counts)
-            found[name] = {f"{r['nodes']} nodes": r for r in rows}
+            found[name + alone] = {f"{r['nodes']} nodes": r for r in rows}
     return found
 
 

@@ -78,7 +78,7 @@ def find_ledger(place: Path) -> Path:
 
 
 def find_ledgers(place: Path) -> list[Path]:
-    """Where blocks of a project were measured: its ledger, and that of its newest `--subset`.
+    """Where blocks of a project were measured: its ledger, and of its subsets, the newest first.
 
     Of what is no project, its one ledger. May be empty for a project.
     """
@@ -86,5 +86,5 @@ def find_ledgers(place: Path) -> list[Path]:
     if not (folder / "petavox.yaml").is_file():
         return [find_ledger(place)]
     run = folder / "run"
-    subsets = sorted(run.glob("subset/*/ledger.db"), key=lambda path: path.stat().st_mtime)
-    return [path for path in (run / "ledger.db", *subsets[-1:]) if path.is_file()]
+    subsets = sorted(run.glob("subset/*/ledger.db"), key=lambda path: -path.stat().st_mtime)
+    return [path for path in (run / "ledger.db", *subsets) if path.is_file()]
