@@ -11,7 +11,11 @@ is not: a match of images, or anything elastic. With C_k the affine of section k
 
 S, A: the symmetric part of C - 1 and the other one, so that a change of shape between neighbours
 costs more than a turn, and a turn more than a shift. w is LOOSE where neighbours are not matched:
-there the gap may take all.
+there the gap may take all, but for other pairs across it that are matched, or joined by landmarks
+that were met before. Large turns, and flips, are found first (far_turns).
+
+    0 ── 1 ── 2 ┆ 3 ── 4 ── 5     ── w = 1     ┆ w = LOOSE
+              └──────┘            a matched pair (2, 4) across it holds as neighbours do
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
+from petavox.align import far_turns
 from petavox.align.frames import Field
 from petavox.align.solve import Matches
 
@@ -34,6 +39,8 @@ STRAIN, TURN = 100.0, 10.0
 """What a change of shape, and a turn, between neighbours costs beyond the gap that it makes: one
 landmark off the middle is met by a shift, not by turning the stack about it."""
 LOOSE = 1e-3
+NEAR = 1.0
+"""Weight of a landmark that was met before: its gap is kept as that of neighbours is."""
 ROUNDS = 4
 """Times the turns are taken as the new start: a large one is no small affine."""
 
@@ -43,10 +50,14 @@ Affine = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Row:
-    """One equation: sum of sign * C_k(point) over its ends is 0, times the root of its weight."""
+    """One equation: sum of sign * C_k(point) over its ends is 0, times the root of its weight.
+
+    loose: the sum stays what it was at the start of a round: nothing pulls a gap shut that gave.
+    """
 
     ends: tuple[tuple[int, np.ndarray, float], ...]
     weight: float
+    loose: bool = False
 
 
 def met(
@@ -55,11 +66,13 @@ def met(
     matched: Collection[tuple[int, int]],
     fixed: Collection[int],
     shape: Callable[[int], tuple[int, int]],
+    near: Sequence[Matches] = (),
 ) -> dict[int, Field]:
     """The fields, moved so that landmarks meet.
 
-    landmarks: of sections in `fields`.  matched: pairs of neighbours (a, b) whose images fit.
+    landmarks: of sections in `fields`.  matched: pairs of sections whose images fit.
     fixed: sections that stay; without any, the first.  shape: pixels of a section.
+    near: landmarks that keep the gap that they have, for they were met before, or are wrong.
     """
     known = sorted(fields)
     held = set(fixed) or set(known[:1])
@@ -70,29 +83,61 @@ def met(
     points = {k: fields[k](grid * (np.asarray(shape(k), float) - 1)) for k in known}
     size = float(np.mean([np.ptp(p, axis=0).max() for p in points.values()]))
     middle = np.mean([p.mean(0) for p in points.values()], axis=0)
-    pairs = [(a, b, 1.0 if (a, b) in matched else LOOSE) for a, b in pairwise(known)]
+    by_hand = {(m.a, m.b) for m in near if len(np.unique(m.p, axis=0)) >= 2}
+    pairs = springs(known, {*matched, *by_hand})
+    ties = [(m.a, m.b, fields[m.a](m.p), fields[m.b](m.q)) for m in landmarks]
     rows = [
-        Row(((b, x, 1.0), (a, x, -1.0)), weight / len(grid))
+        Row(((b, x, 1.0), (a, x, -1.0)), weight / len(grid), weight < 1)
         for a, b, weight in pairs
         for x in points[b]
     ]
     rows += [
-        Row(((m.b, y, 1.0), (m.a, x, -1.0)), LANDMARK)
-        for m in landmarks
-        for x, y in zip(fields[m.a](m.p), fields[m.b](m.q), strict=True)
+        Row(((b, y, 1.0), (a, x, -1.0)), LANDMARK)
+        for a, b, p, q in ties
+        for x, y in zip(p, q, strict=True)
     ]
-    moves = {k: (np.eye(2), np.zeros(2)) for k in known}
+    rows += [
+        # at the middle of the gap: so it turns with the two, and is kept, whatever its length
+        Row(((m.b, x, 1.0), (m.a, x, -1.0)), NEAR)
+        for m in near
+        for x in (fields[m.a](m.p) + fields[m.b](m.q)) / 2
+    ]
+    stiff = 2 * TURN * size**2 / LANDMARK
+    moves = far_turns.start(known, held, pairs, ties, middle=middle, stiff=stiff)
     for turn in range(ROUNDS):
         small = _solved(rows, pairs, moves, free, middle, size)
         for k, (matrix, shift) in small.items():
             before = moves[k]
-            if turn < ROUNDS - 1:  # only the turn: its stretch is an error of first order
-                u, _, vt = np.linalg.svd(matrix)
+            # only the turn: its stretch is an error of first order; and never a mirror
+            if turn < ROUNDS - 1 or np.linalg.det(matrix) <= 0:
+                turned = _turn(matrix)
                 centre = before[0] @ points[k].mean(0) + before[1]
-                shift = shift + (matrix - u @ vt) @ centre
-                matrix = u @ vt
+                shift = shift + (matrix - turned) @ centre
+                matrix = turned
             moves[k] = (matrix @ before[0], matrix @ before[1] + shift)
     return {k: f if k in held else _after(moves[k], f) for k, f in fields.items()}
+
+
+def springs(
+    known: Sequence[int], matched: Collection[tuple[int, int]]
+) -> list[tuple[int, int, float]]:
+    """All neighbours, and the other matched pairs across a gap that is loose: a, b, weight."""
+    both = {(min(pair), max(pair)) for pair in matched}
+    out = [(a, b, 1.0 if (a, b) in both else LOOSE) for a, b in pairwise(known)]
+    at = {k: n for n, k in enumerate(known)}
+    loose = np.cumsum([0, *(weight < 1 for *_, weight in out)])  # gaps before each section
+    return out + [
+        (a, b, 1.0)
+        for a, b in sorted(both)
+        if a in at and b in at and at[b] - at[a] > 1 and loose[at[b]] > loose[at[a]]
+    ]
+
+
+def _turn(matrix: np.ndarray) -> np.ndarray:
+    """The rotation nearest to a matrix (Kabsch 1976)."""
+    u, _, vt = np.linalg.svd(matrix)
+    u[:, 1] *= np.sign(np.linalg.det(u @ vt))
+    return np.asarray(u @ vt)
 
 
 def _solved(
@@ -114,7 +159,7 @@ def _solved(
     for row in rows:
         root = float(np.sqrt(row.weight))
         place = {k: moves[k][0] @ x + moves[k][1] for k, x, _ in row.ends}
-        rest = -sum(sign * place[k] for k, _, sign in row.ends)
+        rest = np.zeros(2) if row.loose else -sum(sign * place[k] for k, _, sign in row.ends)
         for axis in (0, 1):
             for k, _, sign in row.ends:
                 if k in at:
@@ -134,7 +179,8 @@ def _solved(
                 entries += [(n + 2, first + i, sign / np.sqrt(2)) for i in (2, 4)]
                 turn = sign * np.sqrt(TURN / STRAIN / 2)
                 entries += [(n + 3, first + 2, -turn), (n + 3, first + 4, turn)]
-        turned = _angle(moves[b]) - _angle(moves[a])  # before this round
+        turned = _angle(moves[b]) - _angle(moves[a]) if weight >= 1 else 0.0  # before this round
+        turned = (turned + np.pi) % (2 * np.pi) - np.pi
         target += [0.0, 0.0, 0.0, -np.sqrt(2 * TURN * weight) * size * turned]
     r, c, v = (np.array(e) for e in zip(*entries, strict=True))
     system = sp.csr_array((v, (r, c)), shape=(len(target), 6 * len(free)))
