@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from petavox.align import chain, far_landmarks, stack, warp
+from petavox.align import landmarks as last
 from petavox.align.frames import Field, Lattice
 from petavox.align.solve import Matches
+from petavox.align.stack_result import Pair, Result
 from tests.align.test_stack import bent, tissue
 
 SIDE = 200
@@ -256,15 +258,64 @@ def test_far_landmarks_do_not_tear_a_section_from_its_neighbours_in_the_rough_pl
     monkeypatch.setattr(chain, "Comparison", Fits)
     source = SimpleNamespace(shape=lambda k: (SIDE, SIDE))
     m = Matches(0, 5, U, U + 30.0, np.ones(4), 100.0)
-    for near, at in ((4, 0.0), (5, -30.0)):
+    for near, at, by_hand in ((4, 0.0, {}), (5, -30.0, {5: 0})):
         placed = chain.chain_up(
             source, range(8), {}, thumbnail_px=96, narrow=12.0, landmarks=[m], near=near
         )
         np.testing.assert_allclose(placed.fields[5].shift, [at, at], atol=1e-6)
+        assert placed.by_hand == by_hand
 
 
 def test_landmarks_between_two_runs_that_are_far_apart_join_them():
     runs = dict.fromkeys(range(20), 0) | dict.fromkeys(range(20, 40), 1)
-    assert chain._joined(runs, 1, [marks(3, 35)])
-    assert not chain._joined(runs, 1, [marks(3, 35, 1)])
-    assert not chain._joined(runs, 1, [marks(3, 18), marks(22, 35)])
+    assert chain.joined(runs, 1, [marks(3, 35)])
+    assert not chain.joined(runs, 1, [marks(3, 35, 1)])
+    assert not chain.joined(runs, 1, [marks(3, 18), marks(22, 35)])
+
+
+def finished(landmarks, lost, rough, solved=()):
+    """A stack of runs 0..9 and 10..19, whose `lost` sections have no field, and what is said."""
+    fields = {k: drifted(k) for k in range(20) if k not in lost}
+    pairs = [Pair(a, b, 9, 1.0, 0.1) for a, b in pairwise(sorted(fields)) if not a < 10 <= b]
+    result, said = Result(fields=fields, pairs=pairs, breaks=list(rough.breaks)), []
+    last.meet(
+        result,
+        rough,
+        landmarks,
+        solved=solved,
+        fixed=(),
+        shape=lambda k: (SIDE, SIDE),
+        say=said.append,
+    )
+    return result, said
+
+
+def test_landmarks_of_a_section_without_a_field_are_told_and_join_no_run():
+    rough = chain.Chain(runs={k: int(k >= 10) for k in range(20)}, breaks=[10])
+    result, said = finished([marks(3, 15)], (), rough)
+    assert not result.breaks
+    assert ["join the run that begins at section 10" in line for line in said] == [True]
+    result, said = finished([marks(3, 15)], (15,), rough)
+    assert result.breaks == [10]
+    assert ["3 and 15 are NOT used: 15 was not aligned" in line for line in said] == [True]
+
+
+def test_a_section_placed_by_landmarks_that_were_not_used_begins_a_run():
+    """10 was placed by landmarks to 9, and matches nothing before it."""
+    rough = chain.Chain(runs=dict.fromkeys(range(20), 0), by_hand={10: 9})
+    result, said = finished([marks(9, 10)], (), rough, solved={(9, 10)})
+    assert not result.breaks
+    assert not said
+    result, said = finished([marks(9, 10)], (9,), rough)
+    assert result.breaks == [10]
+    assert sum("NEW RUN begins at section 10" in line for line in said) == 1
+    assert not finished([marks(9, 10)], range(10), rough)[0].breaks
+
+
+def test_far_landmarks_of_a_stack_leave_those_of_a_window_as_they_are():
+    rough = chain.Chain(runs=dict.fromkeys(range(20), 0), by_hand={10: 9})
+    far, joint = marks(2, 18), marks(9, 10)
+    result, said = finished([joint, far], (), rough, solved={(9, 10)})
+    assert [m.apart for m in result.landmarks] == [False, True]
+    assert all(m.residual_px < 1.5 for m in result.landmarks)
+    assert not said

@@ -70,7 +70,8 @@ class Chain:
     """Rough rigid transforms section -> common frame; who was not placed and why; what was odd.
 
     breaks: sections that begin a new run: they fit the one after them, but none before, so that
-    their place is a guess.  runs: section -> number of its run; 0 is the first, or what was known.
+    their place is a guess, until landmarks join them.  runs: section -> number of its run; 0 is the
+    first, or what was known.  by_hand: sections placed by landmarks -> one that these are of.
     """
 
     fields: dict[int, Field] = field(default_factory=dict)
@@ -78,6 +79,7 @@ class Chain:
     notes: list[str] = field(default_factory=list)
     breaks: list[int] = field(default_factory=list)
     runs: dict[int, int] = field(default_factory=dict)
+    by_hand: dict[int, int] = field(default_factory=dict)
 
 
 def chain_up(
@@ -116,14 +118,14 @@ def chain_up(
     close = [m for m in usable if abs(place[m.a] - place[m.b]) <= near]
     for line in (list(order), list(order)[::-1]) if known else (list(order),):
         _walk(line, out, compare, source, close, usable, say)
-    for k in [k for k in out.breaks if _joined(out.runs, out.runs[k], usable)]:
-        out.breaks.remove(k)
-        say(f"landmarks join the run that begins at section {k} to the ones before.")
     return out
 
 
-def _joined(runs: Mapping[int, int], run: int, landmarks: Sequence[Matches]) -> bool:
-    """Do enough landmarks tell how a run lies against those before it?"""
+def joined(runs: Mapping[int, int], run: int, landmarks: Sequence[Matches]) -> bool:
+    """Do enough landmarks tell how a run lies against those before it?
+
+    landmarks: those that were used in the end, of sections that have fields.
+    """
     points = [np.zeros((0, 2))]
     for m in landmarks:
         a, b = runs.get(m.a), runs.get(m.b)
@@ -153,7 +155,8 @@ def _walk(
             continue
         hand = _by_hand(k, placed, close)
         if hand is not None:
-            placed[k], out.runs[k] = hand[0], out.runs[hand[1]]
+            placed[k], out.by_hand[k] = hand
+            out.runs[k] = out.runs[hand[1]]
             continue
         if before[0] == line[i - 1] and (before[0], k) not in compare.seen:
             ahead = [*line[i - 1 : i], *(j for j in line[i : i + AHEAD] if j not in placed)]
@@ -184,7 +187,8 @@ def _walk(
             continue
         hand = _by_hand(k, placed, landmarks)
         if hand is not None:
-            placed[k], out.runs[k] = hand[0], out.runs[hand[1]]
+            placed[k], out.by_hand[k] = hand
+            out.runs[k] = out.runs[hand[1]]
             continue
         cause = (
             f"no rough alignment to sections {', '.join(map(str, before))} "

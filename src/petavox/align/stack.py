@@ -9,7 +9,7 @@ results are fields. What it is not: files, or the arithmetic (coarse, match, sol
       windows    long stacks: `window` sections at a time, `margin` of them solved before and
                  held fixed; so memory and time per section stay the same
       landmarks  those of sections that shared no window are met at last: what is left of them is
-                 spread over the sections between (far_landmarks)
+                 spread over the sections between (landmarks, far_landmarks)
 """
 
 from __future__ import annotations
@@ -21,19 +21,18 @@ from typing import Any
 
 import numpy as np
 
-from petavox.align import chain, far_landmarks, matching, solve, turns
+from petavox.align import chain, matching, solve, turns
 from petavox.align.frames import Field, Lattice, extent
+from petavox.align.landmarks import meet
 from petavox.align.matching import Matcher, Round, Source
 from petavox.align.order import suggested_order
-from petavox.align.stack_result import Landmarks, Pair, Result
+from petavox.align.stack_result import Pair, Result
 from petavox.align.stack_settings import AlignSettings
 from petavox.align.thumbnails import thumb_factor
 
 __all__ = ["AlignSettings", "Result", "align", "extent", "levels", "thumb_factor"]
 
 Say = Callable[[str], None]
-LANDMARK_PX = 3.0
-"""Mean distance from which landmarks that a person set are told as not met."""
 
 
 def align(
@@ -63,6 +62,8 @@ def align(
     result = Result(failures=dict(missing or {}))
     result.fields.update(fixed or {})
     order = [k for k in sections if k not in result.failures]
+    # who names a section missing knows what becomes of its landmarks
+    landmarks = [m for m in landmarks if not {m.a, m.b} & result.failures.keys()]
     if all(k in result.fields for k in order):
         return result
     rough = chain.chain_up(
@@ -104,7 +105,15 @@ def align(
             work.window(f"{start // step:05d}", group, held, placed)
         if done is not None:
             done(len([k for k in usable if k in result.fields]))
-    work.meet_landmarks(fixed or {})
+    meet(
+        result,
+        rough,
+        landmarks,
+        solved=work.solved,
+        fixed=fixed or {},
+        shape=source.shape,
+        say=say,
+    )
     done_with = [k for k in usable if k in result.fields]
     result.order = suggested_order(source, done_with, result.fields, settings.thumbnail_px, device)
     if result.order:
@@ -230,25 +239,6 @@ class _Work:
         for k in free:
             # the first of a run may be the last of a window: what it fits is in the next
             self._accept(k, fields[k], alone=runs[self.runs[k]] == 1)
-
-    def meet_landmarks(self, fixed: Mapping[int, Field]) -> None:
-        """Move sections so that landmarks of no window meet; tell how far apart all of them lie."""
-        result = self.result
-        used = [m for m in self.landmarks if m.a in result.fields and m.b in result.fields]
-        far = [
-            m for m in used if (m.a, m.b) not in self.solved and not (m.a in fixed and m.b in fixed)
-        ]
-        matched = {(p.a, p.b) for p in result.pairs if not p.failed}
-        result.fields = far_landmarks.met(result.fields, far, matched, fixed, self.source.shape)
-        for m in used:
-            left = far_landmarks.residual(result.fields, m)
-            apart = (m.a, m.b) not in self.solved
-            result.landmarks.append(Landmarks(m.a, m.b, len(m.p), left, apart))
-            if left > LANDMARK_PX:
-                self.say(
-                    f"the landmarks of sections {m.a} and {m.b} are NOT met: they lie {left:.1f} "
-                    "px apart on average; see whether each is the same place in both."
-                )
 
     def _judge(self, m: solve.Matches, residual: np.ndarray) -> None:
         """Record a pair after the last round."""
