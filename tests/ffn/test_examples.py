@@ -157,6 +157,27 @@ def test_what_was_let_go_is_freed_and_read_again_to_the_same_examples():
     assert sum(voxels() is not None for voxels in made) == 1
 
 
+def test_blocks_that_are_read_again_and_again_are_told_once(caplog):
+    huge = Source(
+        "huge", Box((0, 0, 0), (1000, 1000, 1000)),
+        lambda b: np.zeros(b.shape, np.uint8), lambda b: np.ones(b.shape, np.uint8),
+    )  # fmt: skip
+    options = SMALL.model_copy(update={"block": (128, 128, 128), "memory_mb": 16, "candidates": 16})
+
+    def said(options):
+        caplog.clear()
+        s = sampler([huge], settings=options)
+        for i in range(4):
+            s.example(i)
+        return [r.getMessage() for r in caplog.records]
+
+    # 2 blocks of 10 MiB
+    (once,) = said(options)
+    assert "examples.memory_mb is 16" in once
+    assert "raise it to 20 " in once
+    assert said(options.model_copy(update={"memory_mb": 20})) == []
+
+
 def test_small_objects_margin_and_mask_are_left_out():
     labels = np.zeros((32, 40, 40), np.uint16)
     labels[8:24, 8:32, 8:20] = 1

@@ -157,6 +157,16 @@ def test_another_optimiser_is_refused(tmp_path):
     trainer(optimiser={"kind": "sgd", "momentum": 0.9, "rate": 1e-4}).restore(folder)
 
 
+def test_a_resumed_training_may_have_more_memory_but_no_other_blocks(tmp_path):
+    folder = trainer().save(tmp_path)
+    examples = small().examples
+    more = examples.model_copy(update={"memory_mb": 2048})
+    trainer(examples=more.model_dump()).restore(folder)
+    other = examples.model_copy(update={"blocks": 3})
+    with pytest.raises(BadInput, match=r"examples\.blocks is 3 but .* with 2"):
+        trainer(examples=other.model_dump()).restore(folder)
+
+
 def test_a_checkpoint_of_another_kind_of_network_is_refused(tmp_path):
     synapses = SynapseTrainer(SYNAPSES, [bright()], settings())
     folder = synapses.save(tmp_path)

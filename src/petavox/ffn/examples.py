@@ -18,6 +18,7 @@ centres: the volume's voxels are dealt out in a small lattice of cells.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections import OrderedDict
@@ -32,6 +33,8 @@ from petavox.ffn.partitions import PARTITIONS, partition_of, shares
 from petavox.ffn.pieces import Piece, Pieces, Source
 from petavox.settings import Settings, ZyxSetting
 from petavox.space import Box, Zyx, zyx
+
+log = logging.getLogger("petavox")
 
 
 class ExampleSettings(Settings):
@@ -122,6 +125,7 @@ class Sampler:
             memory_mb=self.settings.memory_mb,
         )
         self._lock = threading.Lock()
+        self._warned = feeder > 0  # once is enough: all feeders have the same settings
 
     def _check(self) -> None:
         if not self.sources:
@@ -175,8 +179,23 @@ class Sampler:
         points = block.by_partition[partition]
         centre = zyx(points[int(rng.integers(len(points)))].tolist())
         with self._lock:
+            if not self._warned and (block.source, block.box) not in self._pieces.kept:
+                self._warn()
             piece = self._pieces.piece(block.source, block.box)
         return self._cut(block, piece, centre, partition)
+
+    def _warn(self) -> None:
+        """A block in use is to be read again: say so if memory is too small for all of them."""
+        voxels = sum(box.size for _, box in {(b.source, b.box) for b in self._blocks.values()})
+        need = math.ceil(voxels * self._pieces.voxel_bytes / 2**20)
+        if need > self.settings.memory_mb:
+            self._warned = True
+            log.warning(
+                "examples.memory_mb is %d, which does not hold the %d sub-blocks of "
+                "examples.block %s in use: they are read again and again, which is slow; raise it "
+                "to %d (also with --resume), or give a smaller block",
+                self.settings.memory_mb, self.settings.blocks, self.settings.block, need,
+            )  # fmt: skip
 
     def annotated_voxels(self) -> int:
         """Estimate of the voxels that hold an eligible object, from the first sub-blocks."""

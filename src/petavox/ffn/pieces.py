@@ -60,6 +60,8 @@ class Pieces:
     def __init__(self, sources: Sequence[Source], *, min_object_size: int, memory_mb: int) -> None:
         self.sources, self.min_object_size = sources, min_object_size
         self.most = memory_mb << 20
+        self.voxel_bytes = 0.0
+        """Memory of a voxel, in the source that takes most of those read."""
         self.kept: OrderedDict[tuple[int, Box], Piece] = OrderedDict()
 
     def piece(self, source: int, box: Box) -> Piece:
@@ -69,6 +71,7 @@ class Pieces:
             self.kept.move_to_end(key)
             return self.kept[key]
         piece = self.kept[key] = self._read(self.sources[source], box)
+        self.voxel_bytes = max(self.voxel_bytes, piece.nbytes / piece.box.size)
         held = sum(p.nbytes for p in self.kept.values())
         while held > self.most and len(self.kept) > 1:
             held -= self.kept.popitem(last=False)[1].nbytes

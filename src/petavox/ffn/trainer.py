@@ -27,7 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from petavox.errors import BadInput
 from petavox.ffn import figures, objective
-from petavox.ffn.examples import Sampler
+from petavox.ffn.examples import ExampleSettings, Sampler
 from petavox.ffn.model import Model, ModelSpec, save_model
 from petavox.ffn.network import ConvStack
 from petavox.ffn.patches import Batch, Feeder, patch_shape
@@ -52,7 +52,7 @@ _FIXED = (
     "batch",
     "live",
     "tiles_per_device",
-    "examples",
+    *(f"examples.{k}" for k in ExampleSettings.model_fields if k != "memory_mb"),
     "walk",
     "augment",
     "optimiser.kind",

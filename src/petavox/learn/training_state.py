@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from functools import reduce
-from operator import getitem
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +36,8 @@ S = TypeVar("S", bound=Settings)
 
 FORMAT = "petavox-training-1"
 STATE = "state.safetensors"
+LATE_S = 60.0
+"""How long a rank looks for a checkpoint that the leading rank sees."""
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -58,6 +60,23 @@ def newest(root: Path) -> Path | None:
     """The latest whole checkpoint in a folder; None if there is none."""
     found = [p for p in root.glob("step-*") if _NAME.fullmatch(p.name) and (p / STATE).is_file()]
     return max(found, key=step_of, default=None)
+
+
+def seen(root: Path, seconds: float, step: int | None = None) -> Path | None:
+    """The checkpoint of a step, or the newest; if it is not there, looked for again for so long.
+
+    A host may see what another wrote to a shared disk half a minute late.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        # `newest` lists the folder, which makes a shared disk ask anew
+        found = newest(root)
+        if step is not None:
+            asked = folder_of(root, step)
+            found = asked if (asked / STATE).is_file() else None
+        if found is not None or time.monotonic() >= end:
+            return found
+        time.sleep(min(0.5, seconds))
 
 
 def write_feeder(folder: Path, number: int, arrays: Mapping[str, np.ndarray]) -> None:
@@ -111,12 +130,23 @@ def require_unchanged(
     keys: dotted.
     """
     for key in keys:
-        mine, theirs = (reduce(getitem, key.split("."), values) for values in (now, then))
+        # a checkpoint of before a key was there has None
+        mine, theirs = (reduce(_entry, key.split("."), values) for values in (now, then))
         if mine != theirs:
             raise BadInput(
                 f"{key} is {mine} but checkpoint {folder} was made with {theirs}; "
                 "resume with the settings it was started with."
             )
+
+
+def _entry(values: Any, key: str) -> Any:
+    return None if values is None else values.get(key)
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """The facts of a checkpoint, without its tensors."""
+    with _opened(folder / STATE, "pt") as f:
+        return _facts(f.metadata(), folder / STATE)
 
 
 def spec_in(facts: Mapping[str, Any], spec: type[S], folder: Path) -> S:
@@ -156,12 +186,14 @@ def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and facts of a checkpoint. Raises BadInput if it is none, or truncated."""
     path = folder / STATE
     with _opened(path, "pt") as f:
-        header = f.metadata() or {}
-        if header.get("format") != FORMAT:
-            raise BadInput(f"{path} is no checkpoint of a petavox training.")
-        return {name: f.get_tensor(name) for name in f.keys()}, json.loads(  # noqa: SIM118
-            header["facts"]
-        )
+        facts = _facts(f.metadata(), path)
+        return {name: f.get_tensor(name) for name in f.keys()}, facts  # noqa: SIM118
+
+
+def _facts(header: Mapping[str, str] | None, path: Path) -> dict[str, Any]:
+    if not header or header.get("format") != FORMAT:
+        raise BadInput(f"{path} is no checkpoint of a petavox training.")
+    return dict(json.loads(header["facts"]))
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
