@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
+from petavox.ffn import patches
 from petavox.ffn.examples import Sampler
 from petavox.ffn.model import ModelSpec, logit
 from petavox.ffn.patches import Feeder, Patch, patch_shape
@@ -164,6 +168,24 @@ def test_batches_do_not_depend_on_the_thread_that_prepares_them():
     for a, b in zip(answers(feeder(), 40), answers(f := feeder(ahead=3), 40), strict=True):
         assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
     f.close()
+
+
+def test_the_end_does_not_wait_for_a_disk_that_does_not_answer(monkeypatch):
+    monkeypatch.setattr(patches, "PATIENCE_S", 0.1)
+    f, example = feeder(ahead=1, live=1, batch=1), Sampler.example
+    answer = threading.Event()
+
+    def hangs(self, number):
+        if number > 0:
+            answer.wait(20)
+        return example(self, number)
+
+    monkeypatch.setattr(Sampler, "example", hangs)
+    f.batch()
+    began = time.monotonic()
+    f.close()
+    answer.set()
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("ahead", [0, 2])

@@ -27,6 +27,8 @@ from petavox.learn.augment import AugmentSettings, augmented
 from petavox.learn.sample import Sample
 from petavox.space import Zyx, zyx
 
+PATIENCE_S = 2.0
+"""How long the end waits for an example that is being prepared."""
 INSIDE, OUTSIDE = 0.95, 0.05
 """Target probabilities of the object and of all else: never quite certain."""
 
@@ -261,4 +263,6 @@ class _Line:
     def close(self) -> None:
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()
+            # no longer: it may read from a disk that no longer answers, and as a daemon it does
+            # not keep the process; what it makes is thrown away
+            self._thread.join(PATIENCE_S)
