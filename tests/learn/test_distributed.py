@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from petavox.errors import BadInput
 from petavox.ffn.trainer import Trainer
 from petavox.learn import training_state
-from petavox.learn.distributed import Place, batch_of_rank, own_device, place_in
+from petavox.learn.distributed import Place, batch_of_rank, led, own_device, place_in
 from tests.ffn.training_helpers import SPEC, slabs, small
 
 ROOT = Path(__file__).parent.parent.parent
@@ -50,6 +50,30 @@ ROOT = Path(__file__).parent.parent.parent
                 "SLURM_STEP_ID": "0", "MASTER_ADDR": "a",
             },
             Place(6, 8, 2, "srun"),
+        ),
+        # srun with pmi2; and with RANK that a job script took from it
+        (
+            {
+                "PMI_RANK": "5", "PMI_SIZE": "8", "MASTER_ADDR": "a", "SLURM_STEP_ID": "0",
+                "SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1",
+            },
+            Place(5, 8, 1, "mpiexec"),
+        ),
+        (
+            {
+                "RANK": "5", "WORLD_SIZE": "8", "MASTER_ADDR": "a", "SLURM_STEP_ID": "0",
+                "SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1",
+            },
+            Place(5, 8, 1, "torchrun"),
+        ),
+        # a pod each; and mpiexec within a job script, whose own number says nothing of its ranks
+        ({"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "a"}, Place(3, 8, None, "torchrun")),
+        (
+            {
+                "PMI_RANK": "1", "PMI_SIZE": "2", "MASTER_ADDR": "a",
+                "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
+            },
+            Place(1, 2, None, "mpiexec"),
         ),
         # inside an allocation, but not started by srun
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, Place()),
@@ -108,6 +132,44 @@ def test_ranks_do_not_share_the_only_card(monkeypatch):
     assert own_device("cuda", Place(1, 2, 1)) == torch.device("cuda:0")
 
 
+def test_a_rank_of_unknown_number_on_its_node_takes_the_only_card(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert own_device("cuda", Place(3, 8, None)) == torch.device("cuda:0")
+    assert not caplog.records
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert own_device("cuda", Place(3, 8, None)) == torch.device("cuda:1")
+    assert "set LOCAL_RANK" in caplog.text
+
+
+LED = """
+import os, torch
+from petavox.errors import BadInput
+from petavox.learn.distributed import joined, led, place_in
+
+place, cpu = place_in(os.environ), torch.device("cpu")
+
+def refuse():
+    raise BadInput("the box of \u00b5m is bad.")
+
+with joined(place, timeout_s=60):
+    assert led(place, cpu, lambda: "made") == ("made" if place.leads else None)
+    try:
+        led(place, cpu, refuse)
+    except BadInput as e:
+        assert str(e) == "the box of \u00b5m is bad.", e
+    else:
+        raise SystemExit("not refused")
+"""
+
+
+def test_all_ranks_fail_with_the_sentence_of_the_leading_one(tmp_path):
+    for process in ranks(tmp_path, "", LED):
+        assert process.returncode == 0, process.stderr
+    assert led(Place(), torch.device("cpu"), lambda: 3) == 3
+
+
 RANK = """
 import os, sys, torch
 from pathlib import Path
@@ -141,7 +203,7 @@ with joined(place, timeout_s=60), losses_told(place, "start again with --resume"
 """
 
 
-def ranks(out: Path, how: str) -> list[subprocess.CompletedProcess]:
+def ranks(out: Path, how: str, script: str = RANK) -> list[subprocess.CompletedProcess]:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -153,7 +215,7 @@ def ranks(out: Path, how: str) -> list[subprocess.CompletedProcess]:
         }  # fmt: skip
         running.append(
             subprocess.Popen(
-                [sys.executable, "-c", RANK, str(out), how],
+                [sys.executable, "-c", script, str(out), how],
                 env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )
         )  # fmt: skip

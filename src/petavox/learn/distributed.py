@@ -11,17 +11,22 @@ counts as one device for the batch: `tiles_per_device` says so, and nothing is d
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import distributed as dist
 
 from petavox.errors import BadInput, WorkFailed
+
+log = logging.getLogger("petavox")
+T = TypeVar("T")
 
 # (launcher, rank, ranks, rank on this node, ranks on this node); the first whose rank and ranks are
 # set is taken
@@ -54,11 +59,11 @@ BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
 
 @dataclass(frozen=True)
 class Place:
-    """A process among `ranks`; `local` is its number on its node."""
+    """A process among `ranks`; `local` is its number on its node, None where nothing says it."""
 
     rank: int = 0
     ranks: int = 1
-    local: int = 0
+    local: int | None = 0
     launcher: str = "none"
 
     @property
@@ -96,8 +101,14 @@ def place_in(environment: Mapping[str, str]) -> Place:
                 f"{launcher} started {ranks} ranks, but MASTER_ADDR is not set: export the name of "
                 "the first node (job scripts by `petavox train --write-job` do)."
             )
-        local = first(local_names)
-        return Place(rank, ranks, rank if local is None else local, launcher)
+        local = first((*local_names, "LOCAL_RANK"))
+        if local is None and first(("SLURM_PROCID",)) == rank:
+            # srun tells it whatever else it sets (PMI_RANK with pmi2, RANK by a job script); where
+            # the process is not srun's own, such as one by mpiexec in a job, the ranks differ
+            local = first(("SLURM_LOCALID",))
+        if local is None and one_node:
+            local = rank
+        return Place(rank, ranks, local, launcher)
     return Place()
 
 
@@ -122,18 +133,28 @@ def own_device(kind: str, place: Place) -> torch.device:
             f"set device: {name}, and each takes its own."
         )
     module = torch.cuda if name == "cuda" else torch.xpu
-    count = module.device_count()
-    if count > 1 and place.local >= count:
+    count, local = module.device_count(), place.local
+    if local is None:
+        # one card on each node or in each pod is what such launchers are for; of several, ranks
+        # that are numbered node by node take one each
+        local = place.rank % count if count > 1 else 0
+        if count > 1:
+            log.warning(
+                "%s does not say the number of rank %d on its node: of %d %s devices it takes "
+                "number %d; set LOCAL_RANK if that is wrong",
+                place.launcher, place.rank, count, name, local,
+            )  # fmt: skip
+    if count > 1 and local >= count:
         raise BadInput(
-            f"rank {place.rank} is number {place.local} on its node, but there are only {count} "
+            f"rank {place.rank} is number {local} on its node, but there are only {count} "
             f"{name} devices: start {count} ranks on each node."
         )
-    if count == 1 and place.local > 0 and not any(os.environ.get(v) for v in _PINS):
+    if count == 1 and local > 0 and not any(os.environ.get(v) for v in _PINS):
         raise BadInput(
-            f"rank {place.rank} is number {place.local} on its node, but there is only one {name} "
+            f"rank {place.rank} is number {local} on its node, but there is only one {name} "
             "device: start 1 rank on each node."
         )
-    device = torch.device(name, place.local if count > 1 else 0)
+    device = torch.device(name, local if count > 1 else 0)
     module.set_device(device)
     return device
 
@@ -145,6 +166,40 @@ def largest(number: int, place: Place, device: torch.device) -> int:
     every = torch.tensor([number], device=device)
     dist.all_reduce(every, dist.ReduceOp.MAX)
     return int(every.item())
+
+
+def led(place: Place, device: torch.device, work: Callable[[], T]) -> T | None:
+    """What `work` gives the leading rank, which alone does it; None for the others.
+
+    All call this together. If the work fails, all fail with the leading rank's sentence: none goes
+    on to wait for one that has ended.
+    """
+    if place.ranks == 1:
+        return work()
+    made: T | None = None
+    failed: Exception | None = None
+    if place.leads:
+        try:
+            made = work()
+        except WorkFailed:  # the launcher ends all ranks: nobody is left to be told
+            raise
+        except Exception as e:
+            failed = e
+    told = torch.zeros(_SENTENCE, dtype=torch.uint8)
+    if failed is not None:
+        said = (str(failed) or type(failed).__name__).encode()[:_SENTENCE]
+        told[: len(said)] = torch.tensor(list(said), dtype=torch.uint8)
+    told = told.to(device)
+    dist.broadcast(told, 0)
+    if failed is not None:
+        raise failed
+    text = bytes(told.tolist()).rstrip(b"\0").decode(errors="replace")
+    if text:
+        raise BadInput(text)
+    return made
+
+
+_SENTENCE = 2048  # bytes of a sentence that is told
 
 
 @contextmanager
