@@ -11,7 +11,8 @@ import torch
 from petavox.errors import BadInput, WorkFailed
 from petavox.ffn.model import load_model
 from petavox.ffn.trainer import Trainer
-from petavox.learn import training_state
+from petavox.learn import training_run, training_state
+from petavox.learn.distributed import Place
 from petavox.learn.training_run import RunSettings, run
 from petavox.synapse.trainer import SynapseTrainer
 from tests.ffn.training_helpers import SPEC, slabs, small
@@ -88,6 +89,32 @@ def test_after_another_validation_the_best_is_chosen_anew(tmp_path):
     )  # fmt: skip
     assert figures["best_error"] == 0.4
     assert load_model(tmp_path / "best.safetensors").spec.provenance["steps"] == 2
+
+
+def test_a_damaged_best_model_does_not_keep_a_training_from_going_on(tmp_path, caplog):
+    often = RunSettings(validate_minutes=1e-9)
+    run(ffn(steps=1), tmp_path, often, validate=scripted([0.2]), quiet=True)
+    best = tmp_path / "best.safetensors"
+    best.write_bytes(best.read_bytes()[:100])
+    figures = run(ffn(steps=2), tmp_path, often, validate=scripted([0.4]), resume=True, quiet=True)
+    assert figures["best_error"] == 0.4
+    assert load_model(best).spec.provenance["steps"] == 2
+    assert "best.safetensors is not a whole petavox model" in caplog.text
+    assert "chosen anew" in caplog.text
+
+
+def test_a_rank_waits_for_a_checkpoint_that_it_sees_late(tmp_path, monkeypatch):
+    t = ffn()
+    t.step()
+    folder = t.save(tmp_path / "checkpoints", {"trained_s": 1.0, "validated_s": 1.0})
+    assert folder is not None
+    hidden = folder.rename(tmp_path / "hidden")
+    threading.Timer(0.3, lambda: hidden.rename(folder)).start()
+    late = ffn()
+    late.place = Place(1, 2)
+    monkeypatch.setattr(training_run._Run, "_told", lambda self, number: 1)
+    training_run._Run(late, tmp_path, RunSettings(), None, {}, True)._resume()
+    assert late.step_number == 1
 
 
 def test_a_run_begun_anew_does_not_go_on_with_an_old_curve(tmp_path):

@@ -9,6 +9,7 @@ petavox.synapse.model).
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from petavox.errors import BadInput
 from petavox.provenance import file_digest, write_atomically
 from petavox.settings import Settings, sentence
 
+log = logging.getLogger("petavox")
+
 S = TypeVar("S", bound=Settings)
 N = TypeVar("N", bound=nn.Module)
 
@@ -36,6 +39,19 @@ def provenance_of(path: str | Path) -> dict[str, Any]:
         return dict(json.loads(header["spec"])["provenance"])
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as e:
         raise BadInput(f"{path} is not a whole petavox model ({e}).") from None
+
+
+def provenance_left(path: Path) -> dict[str, Any]:
+    """What the best model of a training that goes on says of its making; {} if there is none.
+
+    A damaged one, which is told, is as none: the checkpoint is whole, and the next validation
+    writes another.
+    """
+    try:
+        return provenance_of(path) if path.is_file() else {}
+    except BadInput as e:
+        log.warning("%s The best model is chosen anew.", e)
+        return {}
 
 
 @dataclass(frozen=True)

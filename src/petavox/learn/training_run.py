@@ -28,7 +28,7 @@ from petavox.errors import BadInput
 from petavox.learn import training_state
 from petavox.learn.curve import Curve
 from petavox.learn.learner import Learner, Validate
-from petavox.learn.model_file import provenance_of
+from petavox.learn.model_file import provenance_left
 from petavox.progress import Progress
 from petavox.settings import Settings
 
@@ -224,7 +224,8 @@ class _Run:
         step = self._told(-1 if found is None else training_state.step_of(found))
         if step < 0:
             raise BadInput(f"there is no checkpoint in {self.out}; start without --resume.")
-        folder = training_state.folder_of(root, step)
+        late = 0.0 if self.leads else training_state.LATE_S
+        folder = training_state.seen(root, late, step) or training_state.folder_of(root, step)
         facts = self.trainer.restore(folder)
         self._require_same(facts, folder)
         self.trained, self.last_validation = facts["trained_s"], facts["validated_s"]
@@ -259,8 +260,7 @@ class _Run:
 
     def _best_before(self) -> float:
         """The error of OUT/best.safetensors, which may have been written after the checkpoint."""
-        path = self.out / "best.safetensors"
-        kept = provenance_of(path) if path.is_file() else {}
+        kept = provenance_left(self.out / "best.safetensors")
         error = kept.get("validation", {}).get("error", math.inf)
         asked = kept.get("settings", {}).get("validation")
         if error < math.inf and asked != self._asked("validation"):

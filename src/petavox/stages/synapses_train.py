@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ import torch
 
 from petavox.errors import BadInput
 from petavox.ffn.devices import device_of
-from petavox.learn.distributed import Place, joined, losses_told, own_device, place_in
+from petavox.learn.distributed import Place, joined, led, losses_told, own_device, place_in
 from petavox.learn.training_run import run
 from petavox.score.synapses import detection
 from petavox.settings import parse
 from petavox.space import Box, Grid, VoxelSize
 from petavox.stages.synapses_training_settings import SynapseTrainSettings, SynapseValidation
 from petavox.stages.synapses_training_voxels import AnnotatedVoxels, Annotation, annotation
+from petavox.stages.training_spec import spec_of
 from petavox.stages.training_volumes import (
     make_phantoms,
     require_new,
@@ -56,7 +58,8 @@ def train(
     if not resume:
         require_new(out)
     start = None if init is None else load_model(init)
-    spec = _spec(settings, start)
+    theirs = None if start is None else start.spec
+    spec = spec_of(SynapseSpec, settings.model, theirs, out, place, resume=resume) or SynapseSpec()
     kind = str(device_of(settings.device))
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
@@ -68,6 +71,11 @@ def train(
         spec = _with_voxel_size(spec, settings, given, judged)
         held = [AnnotatedVoxels(a, spec) for a in given]
         device = own_device(kind, place)
+        validate = None
+        if settings.validation is not None and judged is not None:
+            validate = led(
+                place, device, partial(_validation, settings.validation, judged, spec, device)
+            )
         trainer = SynapseTrainer(
             spec,
             [h.source(v.weight) for h, v in zip(held, settings.volumes, strict=True)],
@@ -76,9 +84,6 @@ def train(
             place=place,
             start=None if start is None else start.network,
         )
-        validate = None
-        if settings.validation is not None and judged is not None and place.leads:
-            validate = Validation(settings.validation, AnnotatedVoxels(judged, spec), device)
         said: dict[str, Any] = {"settings": settings.model_dump(mode="json")}
         if start is not None:
             said["started_from"] = {**start.spec.provenance, "digest": start.digest}
@@ -131,6 +136,12 @@ class Validation:
         return out
 
 
+def _validation(
+    settings: SynapseValidation, judged: Annotation, spec: SynapseSpec, device: torch.device
+) -> Validation:
+    return Validation(settings, AnnotatedVoxels(judged, spec), device)
+
+
 def predict_box(predictor: SynapsePredictor, image: np.ndarray, box: Box) -> np.ndarray:
     """Probabilities of a whole array, in pieces that bound the memory: (classes, z, y, x) uint8."""
     spec = predictor.spec
@@ -142,19 +153,6 @@ def predict_box(predictor: SynapsePredictor, image: np.ndarray, box: Box) -> np.
         here = (slice(None), *block.write.slices(read.start))
         out[(slice(None), *block.write.slices(box.start))] = said[here]
     return out
-
-
-def _spec(settings: SynapseTrainSettings, start: SynapseModel | None) -> SynapseSpec:
-    if start is None:
-        return settings.model or SynapseSpec()
-    if settings.model is not None and settings.model.model_dump(
-        exclude={"provenance"}
-    ) != start.spec.model_dump(exclude={"provenance"}):
-        raise BadInput(
-            "the settings' `model` differs from that of --init; leave `model` out to take the "
-            "model's own."
-        )
-    return start.spec.model_copy(update={"provenance": {}})
 
 
 def _annotations(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from petavox.ffn.devices import device_of
 from petavox.ffn.model import Model, ModelSpec, load_model
 from petavox.ffn.pieces import Source
 from petavox.ffn.trainer import Trainer
-from petavox.learn.distributed import Place, joined, losses_told, own_device, place_in
+from petavox.learn.distributed import Place, joined, led, losses_told, own_device, place_in
 from petavox.learn.training_run import run
 from petavox.space import Box
 from petavox.stages.train_validation import Validation
 from petavox.stages.training_settings import TrainingVolume, TrainSettings, VolumeSettings
+from petavox.stages.training_spec import spec_of
 from petavox.stages.training_volumes import (
     make_phantoms,
     opened,
@@ -58,7 +60,7 @@ def train(
     if not resume:
         require_new(out)
     start = None if init is None else load_model(init)
-    spec = _spec(settings, start)
+    spec = _spec(settings, start, out, place, resume=resume)
     kind = str(device_of(settings.device))
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
@@ -69,6 +71,13 @@ def train(
         held, judged = _opened(settings, out / "phantoms", base, place)
         spec = _with_voxel_size(spec, settings, held, judged)
         device = own_device(kind, place)
+        validate = None
+        if judged is not None and settings.validation is not None:
+            make = partial(
+                Validation, settings.validation, spec, judged.box, judged.image, judged.labels,
+                judged.mask, device,
+            )  # fmt: skip
+            validate = led(place, device, make)
         trainer = Trainer(
             spec,
             [h.source(v, i) for i, (h, v) in enumerate(zip(held, settings.volumes, strict=True))],
@@ -77,12 +86,6 @@ def train(
             place=place,
             start=None if start is None else start.network,
         )
-        validate = None
-        if judged is not None and settings.validation is not None and place.leads:
-            validate = Validation(
-                settings.validation, spec, judged.box, judged.image, judged.labels, judged.mask,
-                device,
-            )  # fmt: skip
         return run(
             trainer,
             out,
@@ -184,25 +187,19 @@ def _checked(
 # -- model -----------------------------------------------------------------------------------
 
 
-def _spec(settings: TrainSettings, start: Model | None) -> ModelSpec:
-    if start is None:
-        if settings.model is None:
-            raise BadInput("the settings have no `model`; give one, or --init MODEL.")
-        if settings.grey is not None:
-            raise BadInput("`grey` is for --init; a new model has image_mean and image_std.")
-        return settings.model
-    given, theirs = settings.model, start.spec
-    if given is not None and given.model_dump(exclude={"provenance"}) != theirs.model_dump(
-        exclude={"provenance"}
-    ):
-        raise BadInput(
-            "the settings' `model` differs from that of --init; leave `model` out to take the "
-            "model's own."
-        )
-    change: dict[str, Any] = {"provenance": {}}
-    if settings.grey is not None:
-        change |= {"image_mean": settings.grey.mean, "image_std": settings.grey.std}
-    return theirs.model_copy(update=change)
+def _spec(
+    settings: TrainSettings, start: Model | None, out: Path, place: Place, *, resume: bool
+) -> ModelSpec:
+    given, theirs = settings.model, None if start is None else start.spec
+    spec = spec_of(ModelSpec, given, theirs, out, place, resume=resume)
+    if spec is None:
+        raise BadInput("the settings have no `model`; give one, or --init MODEL.")
+    if settings.grey is None:
+        return spec
+    if theirs is None and given is not None and not resume:
+        raise BadInput("`grey` is for --init; a new model has image_mean and image_std.")
+    grey = {"image_mean": settings.grey.mean, "image_std": settings.grey.std}
+    return spec.model_copy(update=grey)
 
 
 def _with_voxel_size(
