@@ -183,7 +183,7 @@ def test_looks_at_the_same_moment_start_the_first_jobs_once() -> None:
         for look in looks:
             look.join()
     finally:
-        parsl_jobs.end_looks(poller, "engine")
+        parsl_jobs.end_looks(poller, executor, "engine")
     assert started == [1]
     poller._strategy.executors["blocks"]["first"] = True
     poller.poll()

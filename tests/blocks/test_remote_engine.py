@@ -38,7 +38,8 @@ class Executor:
         self.blocks_to_job_id = {b: f"{b}.server" for b in state}
         self.provider = SimpleNamespace(cancel=self.cancel, script_dir="")
         self.interchange_proc = SimpleNamespace(poll=lambda: None, kill=lambda: None)
-        self.command_client = SimpleNamespace(run=self.asked, ok=True)
+        self.command_client = SimpleNamespace(run=self.asked, ok=True, _lock=threading.Lock())
+        self.outgoing_q = SimpleNamespace(zmq_socket=SimpleNamespace())
         self.pools: list[dict[str, Any]] = []
         self.held: list[str] = []
         self.cancelled: list[str] = []
@@ -115,6 +116,17 @@ def test_a_dead_interchange_is_not_asked_which_nodes_there_are(executor, tmp_pat
     engine.close()
 
 
+def test_nothing_is_sent_to_a_dead_interchange(executor, tmp_path):
+    executor.submit = lambda *_: pytest.fail("this would wait for ever")
+    engine = opened(tmp_path)
+    engine.begin(timeout_s=None, beacons=None)
+    executor.interchange_proc.poll = lambda: 3
+    engine.submit(1, {"numbers": [0]})
+    (lost,) = engine.events(0.01)
+    assert (lost.lost, lost.reason) == ("engine", "the interchange has died")
+    engine.close()
+
+
 def test_an_engine_whose_interchange_does_not_answer_is_started_anew(
     executor, tmp_path, monkeypatch
 ):
@@ -126,6 +138,17 @@ def test_an_engine_whose_interchange_does_not_answer_is_started_anew(
     (lost,) = engine.events(0.01)
     assert (lost.lost, lost.reason) == ("engine", "the interchange has not answered for 60 s")
     engine.close()
+
+
+def test_a_look_that_waits_for_a_dead_interchange_is_not_waited_for(executor, tmp_path, caplog):
+    engine = opened(tmp_path)
+    executor.interchange_proc.poll = lambda: 3
+    began = time.monotonic()
+    with engine._poller.looking, executor.command_client._lock:
+        engine.close()
+    assert time.monotonic() - began < parsl_jobs.LOOK_S / 2
+    assert executor.cancelled == ["0.server", "1.server"]
+    assert "looked at" not in caplog.text
 
 
 def test_jobs_that_are_submitted_while_an_engine_ends_are_taken_back(executor, tmp_path):

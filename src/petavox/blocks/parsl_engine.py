@@ -93,14 +93,14 @@ class ParslEngine:
     def submit(self, ticket: int, job: dict[str, Any]) -> None:
         """Send one bundle."""
         self._flying[ticket] = job
-        if self._executor.bad_state_is_set:
-            return  # `events` finds the state and starts anew; the bundle is then reported lost
+        if self._is_dead():
+            return  # `events` finds that and starts anew; the bundle is then reported lost
         message = {**job, "ticket": ticket, "run": self._run}
         generation = self._generation
         try:
             future = self._executor.submit(work.run_bundle, {}, message)
         except Exception:
-            if self._executor.bad_state_is_set:  # since a moment ago
+            if self._is_dead():  # since a moment ago
                 return
             raise
         future.add_done_callback(lambda f: self._queue.put((generation, ticket, f)))
@@ -132,15 +132,18 @@ class ParslEngine:
 
     def avoid(self, host: str) -> bool:
         """Send nothing more to a node; False if no other one is at work."""
-        if self._local or self._executor.bad_state_is_set:
+        if self._local or self._is_dead():
             return False
         try:
-            # a dead one never answers: `_look` sees to that
-            alive = self._executor.interchange_proc.poll() is None
-            return alive and parsl_jobs.hold_back(self._executor, host)
+            return parsl_jobs.hold_back(self._executor, host)
         except Exception as e:
             log.warning("%s: %s cannot be held back (%s)", self.name, host, e)
             return False
+
+    def _is_dead(self) -> bool:
+        """Must all be started anew? What is asked of a dead interchange, or sent, never returns."""
+        gone = self._executor.interchange_proc.poll() is not None
+        return gone or bool(self._executor.bad_state_is_set)
 
     def _event(self, generation: int, ticket: int, future: Future[Any]) -> Event | None:
         if generation != self._generation or ticket not in self._flying:
@@ -243,7 +246,8 @@ class ParslEngine:
             return
         executor, self._executor = self._executor, None
         if self._poller is not None:
-            parsl_jobs.end_looks(self._poller, self.name)
+            parsl_jobs.end_looks(self._poller, executor, self.name)
+            self._poller = None
         if self._local:
             parsl_jobs.kill_pools(executor)
         elif parsl_jobs.take_back(executor, self.name) and self._mark is not None:

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,9 +27,10 @@ LOOK_S = 15.0
 
 
 def bound(executor: Any) -> None:
-    """Let no question to the interchange wait for ever: Parsl's have no limit of time."""
+    """Let nothing that is asked of the interchange, or sent, wait for ever, as Parsl does."""
     client = executor.command_client
     client.run = functools.partial(client.run, timeout_s=ANSWER_S)
+    executor.outgoing_q.zmq_socket.sndtimeo = int(1000 * ANSWER_S)
 
 
 def hold_back(executor: Any, host: str) -> bool:
@@ -90,12 +92,16 @@ def poller(**options: Any) -> Any:
     return OneLookAtATime(**options)
 
 
-def end_looks(poller: Any, name: str) -> None:
+def end_looks(poller: Any, executor: Any, name: str) -> None:
     """Start no more jobs: those of a look under way are waited for, so that they are known."""
     poller._kill_event.set()
-    if poller.looking.acquire(timeout=LOOK_S):
-        poller.looking.release()
-        return
+    until = time.monotonic() + LOOK_S
+    while time.monotonic() < until:
+        if poller.looking.acquire(timeout=0.1):
+            poller.looking.release()
+            return
+        if executor.interchange_proc.poll() is not None and executor.command_client._lock.locked():
+            return  # it waits for an answer of the dead: without one it submits nothing
     log.warning(
         "%s: its jobs are still being looked at after %.0f s; one that is submitted only now is "
         "not cancelled, and ends by itself when it finds no driver",
