@@ -7,6 +7,7 @@ import json
 import sqlite3
 import threading
 import time
+import tracemalloc
 
 import pytest
 
@@ -119,9 +120,28 @@ def test_counts_of_a_large_ledger_come_from_its_index(tmp_path):
             "GROUP BY status",
             "SELECT COUNT(*) FROM blocks WHERE task = 't' AND status = 'done' AND finished >= 1",
             "SELECT number FROM blocks WHERE task = 't' AND status = 'done'",
+            "SELECT seconds FROM blocks WHERE task = 't' AND status = 'done' AND seconds IS NOT "
+            "NULL",
         ):
             plan = ledger._db.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
             assert all("COVERING INDEX blocks_by_status" in p[3] for p in plan), plan
+
+
+def test_numbers_of_many_blocks_take_eight_bytes_each(tmp_path):
+    n = 10_000
+    with begun(tmp_path / "ledger.db", n) as ledger:
+        for k in range(n):
+            ledger.record("t", Row(k, "done", seconds=0.5 if k else None))
+        ledger.save()
+        tracemalloc.start()
+        try:
+            numbers = ledger.numbers("t", "done")
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert sorted(numbers) == list(range(n))
+        assert most < 24 * n  # while it grows, the array is there twice
+        assert ledger.seconds("t") == [0.5] * (n - 1)
 
 
 def test_a_ledger_that_is_damaged_or_torn_is_told_so_and_not_called_a_defect(tmp_path):

@@ -6,6 +6,7 @@ questions and records (petavox.blocks.ledger).
 
 from __future__ import annotations
 
+import array
 import contextlib
 import logging
 import shutil
@@ -135,8 +136,22 @@ def writing(path: Path) -> Iterator[None]:
 
 def asked(db: sqlite3.Connection, path: Path, query: str, values: tuple[Any, ...]) -> list[Any]:
     """The rows that answer a question, all at once: an open question keeps the driver waiting."""
-    try:
+    with _reading(path):
         return db.execute(query, values).fetchall()
+
+
+def column(
+    db: sqlite3.Connection, path: Path, kind: str, query: str, values: tuple[Any, ...]
+) -> array.array[Any]:
+    """The one column that answers a question, at once, in eight bytes a row: "q" or "d"."""
+    with _reading(path):
+        return array.array(kind, (row[0] for row in db.execute(query, values)))
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
     except sqlite3.Error as e:
         raise WorkFailed(
             f"the ledger {path} cannot be read ({e}). If a run is writing it, try again; if that "

@@ -78,7 +78,7 @@ class Reading:
     def numbers(self, task: str, status: str) -> Iterable[int]:
         """Numbers of the blocks with a status, in no order, without loading their rows."""
         query = "SELECT number FROM blocks WHERE task = ? AND status = ?"
-        return (int(n) for (n,) in self._asked(query, task, status))
+        return database.column(self._db, self.path, "q", query, (task, status))
 
     def tasks(self) -> list[dict[str, Any]]:
         """Every task: name, total, complete, count of blocks by status, seconds."""
@@ -116,8 +116,10 @@ class Reading:
 
     def seconds(self, task: str) -> list[float]:
         """Measured seconds of the finished blocks of a task."""
-        query = "SELECT seconds FROM blocks WHERE task = ? AND status = 'done'"
-        return [float(s) for (s,) in self._asked(query, task) if s is not None]
+        query = (
+            "SELECT seconds FROM blocks WHERE task = ? AND status = 'done' AND seconds IS NOT NULL"
+        )
+        return database.column(self._db, self.path, "d", query, (task,)).tolist()
 
     def counters(self, task: str) -> dict[str, Any]:
         """Sums of the numeric counters over the finished blocks."""
