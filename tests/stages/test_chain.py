@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 
 from petavox import volume
-from petavox.blocks import Ledger
+from petavox.blocks import BlockTask, Costs, Ledger
+from petavox.blocks.plan import require_memory
 from petavox.errors import AlreadyExists, BadInput
-from petavox.space import Box
+from petavox.space import Box, Grid
 from petavox.stages import edit
 from petavox.stages.agglomerate import agglomerate
 from petavox.stages.blockwise_segment import BlockwiseSettings, segment_blocks
 from petavox.stages.consensus import consensus_of
-from petavox.stages.consensus_stages import ConsensusSettings
+from petavox.stages.consensus_stages import ConsensusSettings, WriteConsensus
+from petavox.stages.mesh import MeshShards
+from petavox.stages.pair_scores import ScorePairs
 from petavox.stages.reconcile import ReconcileSettings, reconcile
+from petavox.stages.relabel import Relabel
 from petavox.stages.segment import segment
 from petavox.volume.opening import create, finish
 from tests.stages.agglomerated_tissue import agglomerated, read
@@ -103,6 +107,39 @@ def test_a_flood_does_not_write_over_its_image(here):
     (here / "folder" / "note.txt").write_text("mine")
     with pytest.raises(BadInput, match="is a folder but not a volume"):
         segment(here / "image", here / "folder", here / "none.safetensors", overwrite=True)
+
+
+COSTS = {"reconcile": Relabel, "consensus": WriteConsensus, "agglomerate": ScorePairs}
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_too_little_memory_for_a_later_stage_is_told_before_the_first(here, monkeypatch, name):
+    monkeypatch.setattr(COSTS[name], "costs", lambda _: Costs(memory_bytes=1 << 60))
+    monkeypatch.setattr(ScorePairs, "grid", lambda _: Grid(Box.of_shape(BLOCK), BLOCK))
+    with pytest.raises(BadInput, match=f"task '{COSTS[name].name}' needs .* GiB a worker"):
+        made_of(here, name)
+    assert [p.name for p in here.iterdir() if p.name.startswith("out")] == []
+
+
+def test_a_stage_that_is_finished_is_not_refused_for_memory(here, monkeypatch):
+    made_of(here, "consensus")
+    monkeypatch.setattr(WriteConsensus, "costs", lambda _: Costs(memory_bytes=1 << 60))
+    made_of(here, "consensus")
+    assert volume.open(here / "out").read().any()
+
+
+def test_what_would_need_less_memory_is_named_of_each_stage():
+    grid = Grid(Box.of_shape((1, 1, 1)), (1, 1, 1))
+    said = {}
+    for stage in (Relabel, MeshShards, ScorePairs):
+        costs = Costs(memory_bytes=5 << 30)
+        task = BlockTask("t", "m:f", grid, costs=costs, smaller=stage.smaller)
+        with pytest.raises(BadInput) as e:
+            require_memory(task, workers=2, available_bytes=6 << 30)
+        said[stage] = str(e.value).partition("Use at most 1 workers, or ")[2]
+    assert said[Relabel] == "smaller blocks."
+    assert said[MeshShards].startswith("a smaller most_faces")
+    assert said[ScorePairs].startswith("a smaller resegment.box_radius")
 
 
 @pytest.mark.parametrize("name", ["labels", "out"])

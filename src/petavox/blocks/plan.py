@@ -158,7 +158,8 @@ def require_memory(
             f"task '{task.name}' needs {task.costs.memory_bytes / 2**30:.2f} GiB a worker, "
             f"{need / 2**30:.1f} GiB for {workers} workers; {where} has "
             f"{available_bytes / 2**30:.1f} GiB free. "
-            + (f"Use at most {fit} workers, or smaller blocks." if fit else "Use smaller blocks.")
+            + (f"Use at most {fit} workers, or " if fit else "Use ")
+            + f"{task.smaller}."
         )
 
 

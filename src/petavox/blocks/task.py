@@ -92,7 +92,7 @@ class BlockTask:
     name: names the task in the ledger.  function: "package.module:function".
     inputs: name -> digest of what the task reads beyond `reads`, such as a model's.
     code: modules whose source decides the result; the function's own module always counts.
-    costs: what one block needs at most.
+    costs: what one block needs at most.  smaller: what would need less memory, in words.
     """
 
     name: str
@@ -104,6 +104,7 @@ class BlockTask:
     inputs: Mapping[str, str] = field(default_factory=dict)
     code: tuple[str, ...] = ()
     costs: Costs = Costs()
+    smaller: str = "smaller blocks"
 
     def __post_init__(self) -> None:
         try:

@@ -41,7 +41,7 @@ from petavox.segment.unionfind import PartitionedUnion
 from petavox.settings import NmSetting, Settings
 from petavox.stages import tables
 from petavox.stages.candidates import Candidates, CandidateSettings, group_pairs, objects
-from petavox.stages.chain import require_chain
+from petavox.stages.chain import require_chain, require_memory
 from petavox.stages.pair_scores import ResegmentBlockSettings, ScorePairs
 from petavox.stages.relabel import Relabel, RelabelSettings, write_lookup
 from petavox.stages.stage import run_stage
@@ -109,6 +109,7 @@ def score_pairs(
         writes={"scores": beside(out, "scores")},
     )
     score.grid()  # what does not fit is said before any work
+    require_memory([find, score], ledger=how["ledger"], engine=how.get("engine"))
     run_stage(find, **how)
     count, asked = group_pairs(find, pairs)
     log.info("%d pairs of objects come close, the network is asked about %d", count, asked)
@@ -155,6 +156,12 @@ def agglomerate(
         overwrite=overwrite,
         driver=[beside(out, what) for what in ("pairs", "graph", "lookup")],
     )
+    relabel = Relabel(
+        RelabelSettings(block=settings.candidates.block, pyramid=settings.pyramid),
+        reads={"objects": labels, "lookup": beside(out, "lookup")},
+        writes={"labels": out},
+    )
+    require_memory([relabel], ledger=ledger, engine=engine)
     score = score_pairs(labels, image, out, model=model, settings=settings, how=how)
     edges = scored_edges(score)
     rule = settings.rule if calibrate is None else calibrate(edges)
@@ -163,15 +170,8 @@ def agglomerate(
     if calibrate_prior is not None:
         text = calibrate_prior(edges).model_dump_json(indent=1)
         write_atomically(beside(out, "graph") / PRIOR, text + "\n")
-    relabel = Relabel(
-        RelabelSettings(
-            block=settings.candidates.block,
-            pyramid=settings.pyramid,
-            lookup_key=str(made_by(beside(out, "graph"))),
-        ),
-        reads={"objects": labels, "lookup": beside(out, "lookup")},
-        writes={"labels": out},
-    )
+    key = str(made_by(beside(out, "graph")))
+    relabel.settings = relabel.settings.model_copy(update={"lookup_key": key})
     run_stage(relabel, **how)
     figures |= _seconds(ledger, (Candidates.name, ScorePairs.name, Relabel.name), figures["asked"])
     said = state.read(out) or {}

@@ -2,8 +2,9 @@
 
     OUT.links    a stage's        OUT.lookup   the driver's        OUT    the last stage's
 
-What it is: the check that all of them have room, and that none lies on what is read. What it is
-not: their running (petavox.stages.stage), which checks each once more when its turn comes.
+What it is: the checks that all of them have room and memory, and that none lies on what is read.
+What it is not: their running (petavox.stages.stage), which checks each once more when its turn
+comes.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from petavox.blocks.engines import Engine
 from petavox.blocks.ledger import Ledger
+from petavox.blocks.runner import check
+from petavox.blocks.task import BlockTask
 from petavox.stages import tables
 from petavox.stages.room import require_apart
-from petavox.stages.stage import require_made_here
+from petavox.stages.stage import Stage, require_made_here
 from petavox.volume import opening
 
 
@@ -41,3 +45,21 @@ def require_chain(
         opening.require_room(Path(place), overwrite=True)
     for place in (*table_folders.values(), *driver):
         tables.require_room(place)
+
+
+def require_memory(stages: Iterable[Stage], *, ledger: Ledger, engine: Engine | None) -> None:
+    """Raise BadInput for a stage of the chain whose blocks would not fit when its turn comes.
+
+    Of a stage that this ledger has finished nothing is asked: it may be kept.
+    """
+    for stage in stages:
+        if not ledger.is_complete(stage.name):
+            # without what it reads: an earlier stage may not have made that yet
+            task = BlockTask(
+                stage.name,
+                stage.function,
+                stage.grid(),
+                costs=stage.costs(),
+                smaller=stage.smaller,
+            )
+            check(task, engine)

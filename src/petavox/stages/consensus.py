@@ -35,7 +35,7 @@ from petavox.segment.parts import NO_PARTS, Parts, added
 from petavox.stages import tables
 from petavox.stages.block_labels import is_block_labels
 from petavox.stages.candidates import OVERLAPS
-from petavox.stages.chain import require_chain
+from petavox.stages.chain import require_chain, require_memory
 from petavox.stages.consensus_stages import (
     CODE,
     IDS,
@@ -103,13 +103,11 @@ def consensus_of(
         overwrite=overwrite,
         driver=[place],
     )
+    write = WriteConsensus(settings, reads=reads | {"ids": place}, writes={"labels": out})
+    require_memory([count, write], ledger=ledger, engine=engine)
     run_stage(count, **how)
     proof = _decide(count, settings, place)
-    write = WriteConsensus(
-        settings.model_copy(update={"ids_key": str(made_by(place))}),
-        reads=reads | {"ids": place},
-        writes={"labels": out},
-    )
+    write.settings = settings.model_copy(update={"ids_key": str(made_by(place))})
     run_stage(write, **how)
     written = int(ledger.counters(write.name)["labelled_voxels"])
     if written != proof["voxels_kept"]:

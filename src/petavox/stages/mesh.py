@@ -86,6 +86,7 @@ class MeshShards(objects.ShardStage):
     name = "mesh objects"
     function = "petavox.stages.mesh:mesh_shard"
     code = _CODE
+    smaller = "a smaller most_faces: its memory is that of the largest object, whatever the block"
     table, schema = "meshes.parquet", TABLE
 
     def costs(self) -> Costs:

@@ -57,6 +57,7 @@ class ScorePairs(Stage):
         "petavox.ffn.int8",
         "petavox.stages.predictors",
     )
+    smaller = "a smaller resegment.box_radius: its memory is that of one pair, whatever the block"
     settings: ResegmentBlockSettings
 
     def grid(self) -> Grid:

@@ -44,7 +44,7 @@ from petavox.settings import Settings, ZyxSetting
 from petavox.space import Block, Box, Grid, zyx
 from petavox.stages import tables
 from petavox.stages.block_labels import BlockLabels, is_block_labels
-from petavox.stages.chain import require_chain
+from petavox.stages.chain import require_chain, require_memory
 from petavox.stages.reconcile_proof import proof_of
 from petavox.stages.relabel import Relabel, RelabelSettings, grid_of, write_lookup
 from petavox.stages.stage import Stage, run_stage
@@ -226,15 +226,15 @@ def reconcile(
         overwrite=overwrite,
         driver=[lookup],
     )
-    run_stage(votes, **how)
-    proof = merge(votes, lookup, ledger)
     relabel = Relabel(
-        RelabelSettings(
-            block=settings.block, pyramid=settings.pyramid, lookup_key=str(made_by(lookup))
-        ),
+        RelabelSettings(block=settings.block, pyramid=settings.pyramid),
         reads={"objects": objects, "lookup": lookup},
         writes={"labels": out},
     )
+    require_memory([votes, relabel], ledger=ledger, engine=engine)
+    run_stage(votes, **how)
+    proof = merge(votes, lookup, ledger)
+    relabel.settings = relabel.settings.model_copy(update={"lookup_key": str(made_by(lookup))})
     run_stage(relabel, **how)
     said = state.read(out) or {}
     state.finish(out, {**said.get("provenance", {}), "proof": proof})

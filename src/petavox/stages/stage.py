@@ -46,12 +46,14 @@ class Stage(abc.ABC):
 
     name: in the ledger and in provenance.  function: "package.module:function", the block function
     `(Block, Context) -> Counters`.  code: further modules whose source decides the result.
+    smaller: what would need less memory, in words.
     reads, writes: name -> path; every output is a folder that carries petavox.json.
     """
 
     name: ClassVar[str]
     function: ClassVar[str]
     code: ClassVar[tuple[str, ...]] = ()
+    smaller: ClassVar[str] = "smaller blocks"
 
     def __init__(
         self,
@@ -97,6 +99,7 @@ class Stage(abc.ABC):
             inputs=self.inputs(),
             code=self.code,
             costs=self.costs(),
+            smaller=self.smaller,
         )
 
 
