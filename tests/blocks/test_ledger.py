@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -180,6 +181,65 @@ def test_a_driver_on_another_node_is_seen_also_where_locks_do_not_reach(tmp_path
 def test_a_driver_on_another_node_that_was_killed_is_not_waited_for_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr(holding, "WATCH_S", 0.1)
     (tmp_path / "ledger.lock").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    Ledger(tmp_path / "ledger.db").close()
+
+
+def test_a_process_that_is_gone_is_waited_for_once_not_at_each_of_its_files(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(holding, "WATCH_S", 0.1)
+    gone = {"host": "elsewhere", "pid": 1, "run": "first"}
+    for name, said in {"a": gone, "b": gone, "c": {**gone, "run": "second"}}.items():
+        (tmp_path / name).write_text(json.dumps(said))
+        holding.Holding(tmp_path / name, said="").close()
+    assert [r.args[0].name for r in caplog.records] == ["a", "c"]
+
+
+def test_who_only_asks_sees_a_holder_on_another_node_where_locks_do_not_reach(
+    tmp_path, monkeypatch
+):
+    file = tmp_path / "lock"
+    file.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    clock = time.time() + 3600  # this machine's is wrong, and does not matter
+    monkeypatch.setattr(holding.time, "time", lambda: clock)
+    assert holding.is_held(file)
+    assert [p.name for p in tmp_path.iterdir()] == ["lock"]
+    old = file.stat().st_mtime - 5 * holding.BEAT_S
+    os.utime(file, (old, old))
+    assert not holding.is_held(file)
+    file.write_text("")  # it was closed
+    assert not holding.is_held(file)
+
+
+def test_who_only_asks_does_not_take_a_file_system_without_locks_for_a_holder(
+    tmp_path, monkeypatch
+):
+    def none(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    with holding.Holding(tmp_path / "lock", said=""):
+        assert holding.is_held(tmp_path / "lock")
+    monkeypatch.setattr(holding.fcntl, "flock", none)
+    assert not holding.is_held(tmp_path / "lock")
+
+
+def test_a_folder_that_goes_away_is_not_called_a_file_system_without_locks(tmp_path, monkeypatch):
+    monkeypatch.setattr(holding, "WATCH_S", 5.0)
+    lock = tmp_path / "ledger.lock"
+    lock.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    threading.Timer(0.2, lock.unlink).start()
+    with pytest.raises(BadInput, match=r"cannot be used as a ledger: No such file"):
+        Ledger(tmp_path / "ledger.db")
+
+
+def test_a_lock_that_cannot_be_written_is_let_go(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as m:
+        m.setattr(holding.os, "pwrite", full)
+        with pytest.raises(BadInput, match="No space left"):
+            Ledger(tmp_path / "ledger.db")
     Ledger(tmp_path / "ledger.db").close()
 
 

@@ -5,7 +5,8 @@ file the holder's name, which is said to the one who comes second. What it is no
 
 Some parallel file systems keep such locks within one machine. So a holder renews its file, and who
 finds a file that a process of another machine has not closed looks for a while whether it still
-does: no clocks are compared.
+does: no clocks are compared. The while is longer than some missed beats, for a file system that
+is busy delays them; a process that was once found gone is not waited for at its other files.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import json
 import logging
 import os
 import platform
+import tempfile
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +32,10 @@ BEAT_S = 10.0
 """Seconds between two renewals."""
 WATCH_S = 45.0
 """Seconds that a file of another machine is looked at."""
+_RUN = uuid.uuid4().hex[:12]
+"""Tells this process from a later one of the same number; containers have few."""
+_GONE: set[tuple[str, int, str]] = set()
+"""Processes of other machines that were found gone."""
 
 
 class Holding:
@@ -40,26 +47,26 @@ class Holding:
 
     def __init__(self, file: Path, *, said: str) -> None:
         self.file = file
+        self._ended, self._writing = threading.Event(), threading.Lock()
+        me = {"host": platform.node(), "pid": os.getpid(), "run": _RUN}
+        self._line = json.dumps(me).encode()
         self._fd = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            held = not _taken(self._fd) or _lives_elsewhere(file)
-        except OSError as e:
-            os.close(self._fd)
-            raise BadInput(
-                f"{file} cannot be locked against a second petavox ({e.strerror}): its file "
-                "system has no locks. Keep the run's folder (--run) or the project on another one."
-            ) from None
+            try:
+                free = _taken(self._fd)
+            except OSError as e:
+                raise BadInput(
+                    f"{file} cannot be locked against a second petavox ({e.strerror}): its file "
+                    "system has no locks. Keep the run's folder (--run) or the project on another "
+                    "one."
+                ) from None
+            if not free or _lives_elsewhere(file):
+                raise BadInput(f"{said}{_named(_holder(file))}: wait for it, or stop it.")
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, self._line, 0)
         except BaseException:
-            os.close(self._fd)
+            os.close(self._fd)  # else the lock would stay until this process ends
             raise
-        if held:
-            os.close(self._fd)
-            raise BadInput(f"{said}{_named(_holder(file))}: wait for it, or stop it.")
-        self._ended, self._writing = threading.Event(), threading.Lock()
-        me = {"host": platform.node(), "pid": os.getpid()}
-        self._line = json.dumps(me).encode()
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, self._line, 0)
         threading.Thread(target=self._renew, daemon=True).start()
 
     def _renew(self) -> None:
@@ -101,27 +108,54 @@ def _taken(fd: int) -> bool:
 
 
 def is_held(file: Path) -> bool:
-    """Does a living process hold the file just now?"""
+    """Does a living process hold the file just now? For showing: it may be a few beats late.
+
+    Where locks do not reach, the file of another machine's process tells by its age.
+    """
     try:
         fd = os.open(file, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return True
+    except OSError:
+        pass  # no locks here, so that no process of this machine can have one
     finally:
         os.close(fd)
+    if not _is_of_another(_holder(file)):
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        return _now(file.parent) - _changed(file) / 1e9 < 4 * BEAT_S
     return False
+
+
+def _now(folder: Path) -> float:
+    """The time by the clock that dates the folder's files; this machine's, if none may be made."""
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+            probe.write(b"?")
+            return os.fstat(probe.fileno()).st_mtime
+    except OSError:
+        return time.time()
 
 
 def _holder(file: Path) -> dict[str, Any]:
     """What the holder has written; empty if it closed the file, or an older petavox made it."""
     try:
         said = json.loads(file.read_text())
-        return {"host": str(said["host"]), "pid": int(said["pid"])}
+        return {
+            "host": str(said["host"]),
+            "pid": int(said["pid"]),
+            "run": str(said.get("run", "")),
+        }
     except (OSError, ValueError, TypeError, KeyError):
         return {}
+
+
+def _is_of_another(holder: dict[str, Any]) -> bool:
+    return bool(holder) and holder["host"] != platform.node()
 
 
 def _named(holder: dict[str, Any]) -> str:
@@ -131,7 +165,11 @@ def _named(holder: dict[str, Any]) -> str:
 def _lives_elsewhere(file: Path) -> bool:
     """Is the file, whose lock is free here, being renewed by a process of another machine?"""
     holder = _holder(file)
-    if holder.get("host", platform.node()) == platform.node():
+    if not _is_of_another(holder):
+        return False
+    # who lives renews or closes each file that it holds: gone at one, gone at all
+    who = (holder["host"], holder["pid"], holder["run"])
+    if who in _GONE:
         return False
     log.warning(
         "%s was not closed by process %s on %s; looking for %.0f s whether that still runs",
@@ -142,6 +180,8 @@ def _lives_elsewhere(file: Path) -> bool:
         time.sleep(min(1.0, WATCH_S / 10))
         if _changed(file) != first:
             return True
+    if holder["run"]:
+        _GONE.add(who)
     return False
 
 

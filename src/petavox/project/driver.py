@@ -222,7 +222,7 @@ def locked(project: Project, *, write: bool = True) -> Iterator[None]:
     except OSError as e:
         raise BadInput(
             f"{project.work} cannot be written ({e.strerror}): a run keeps its ledger there; give "
-            "yourself the right to write, or move the project."
+            "yourself the right to write, free space on its disk, or move the project."
         ) from None
     with held:
         yield
