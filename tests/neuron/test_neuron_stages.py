@@ -225,6 +225,9 @@ def test_wrong_inputs_are_refused_before_anything_is_written(tmp_path):
     assert "there is no" in refused("mesh", tmp_path / "nothing.zarr", tmp_path / "m")
     assert not (tmp_path / "m").exists()
     assert "say what to do" in refused("connectome", tmp_path / "c")
+    said = refused("mesh", tmp_path / "image.h5/raw", tmp_path / "m", "--most-faces", 9)
+    assert "most_faces" in said
+    assert "9" in said
 
 
 def test_the_index_of_each_block_is_read_once_whatever_the_number_of_shards(tmp_path, monkeypatch):

@@ -28,6 +28,9 @@ def mesh(
         ),
     ] = None,
     levels: Annotated[int, typer.Option(help="Most levels of detail of an object.")] = 4,
+    most_faces: Annotated[
+        int, typer.Option(help="Objects of more faces are made coarser first, to save memory.")
+    ] = 8_000_000,
     open_border: Annotated[
         bool, typer.Option(help="Leave surfaces open where the volume ends.")
     ] = False,
@@ -59,6 +62,7 @@ def mesh(
             "only": only or None,
             "error_nm": error_nm,
             "levels": levels,
+            "most_faces": most_faces,
             "close_border": not open_border,
             "export": export,
         },
