@@ -96,7 +96,10 @@ class Relabel(Stage):
 
     name = "relabel"
     function = "petavox.stages.relabel:relabel_block"
-    code = ("petavox.segment.relabel", "petavox.segment.links", "petavox.stages.block_labels")
+    code = (
+        "petavox.segment.relabel", "petavox.segment.links", "petavox.segment.unionfind",
+        "petavox.stages.block_labels",
+    )  # fmt: skip
     settings: RelabelSettings
 
     def grid(self) -> Grid:

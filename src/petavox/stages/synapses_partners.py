@@ -25,6 +25,7 @@ from petavox.stages.stamps import stamp
 from petavox.stages.synapses_objects import COMPONENTS, components
 from petavox.synapse import clefts
 from petavox.synapse.partners import Partners, PartnerSettings, evidence, partners, tally
+from petavox.volume.formats.facts import same_size
 
 SOURCES = ("clefts", "pre", "post", "segmentation")
 NOBODY = Partners(0, 0.0, ())
@@ -72,7 +73,7 @@ class AssignPartners(Stage):
 
 def require_fitting(labels: volume.Volume, box: Box, voxel_size: VoxelSize) -> None:
     """Raise BadInput if a segmentation cannot tell the partners of synapses in an image's box."""
-    if labels.voxel_size != voxel_size:
+    if not same_size(labels.voxel_size, voxel_size):
         raise BadInput(
             f"the image has voxels of {voxel_size}, {labels.path} of {labels.voxel_size}: "
             "give the segmentation at the image's resolution."

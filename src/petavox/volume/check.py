@@ -19,6 +19,7 @@ import numpy as np
 from petavox.errors import BadInput
 from petavox.space import Box, Zyx, zyx
 from petavox.volume import axes, handmade
+from petavox.volume.formats.facts import same_size
 from petavox.volume.opening import open
 from petavox.volume.transfer import facts
 from petavox.volume.volume import Kind, Volume
@@ -136,7 +137,7 @@ def _check_size(volume: Volume, is_labels: bool, sample: int, report: Report) ->
 def _check_fit(image: Volume, labels: Volume, sample: int, report: Report) -> None:
     pair = f"{labels.path} on {image.path}"
     figures = report.figures[labels.path]
-    if tuple(image.voxel_size) != tuple(labels.voxel_size):
+    if not same_size(image.voxel_size, labels.voxel_size):
         report.say(False, f"{pair}: voxels are {labels.voxel_size} and {image.voxel_size}.")
     boxes = _common(image.box, labels.box, sample)
     if boxes is None:
