@@ -216,7 +216,7 @@ def test_a_hanging_block_inline_is_stopped_by_its_limit(ledger):
 
 def test_limits_of_an_engine_hold_for_every_task_on_it(ledger):
     engine = InlineEngine()
-    engine.limits = Limits(timeout_s=0.3, retry_quarantined=True)
+    engine.limits = Limits(timeout_s=1.5, retry_quarantined=True)
     task = pattern(3, hangs=[1], once=str(ledger.path.parent))
     with pytest.raises(WorkFailed, match="BlockTimeout"):
         run(task, ledger=ledger, engine=engine, quiet=True)
