@@ -210,7 +210,7 @@ def test_more_memory_than_there_is_is_refused_before_work(ledger):
 
 def test_a_hanging_block_inline_is_stopped_by_its_limit(ledger):
     with pytest.raises(WorkFailed, match="BlockTimeout"):
-        run(pattern(3, hangs=[1]), ledger=ledger, limits=Limits(timeout_s=0.2), quiet=True)
+        run(pattern(3, hangs=[1]), ledger=ledger, limits=Limits(timeout_s=1.0), quiet=True)
     assert list(ledger.numbers("t", "done")) == [0, 2]
 
 
