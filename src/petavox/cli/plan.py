@@ -102,7 +102,9 @@ def _scan(known: list[Any], where: Any, speed: float) -> dict[str, Any]:
         measured = projection.measured_shape(one.ledger)
         alone = f" (subset {one.subset} alone)" if one.subset and one.volume is None else ""
         for name in names:
-            n = projection.blocks_of(one.ledger.parts(name), one.volume, measured)
+            parts = one.ledger.parts(name)
+            assert parts is not None  # it was measured
+            n = projection.blocks_of(parts, one.volume, measured)
             counts = [k for k in (1, 10, 100, 1000, 2048, 5000, 10_000) if k <= n]
             seconds = [s / speed for s in one.ledger.seconds(name)]
             rows = projection.efficiencies(n, seconds, where, counts)
