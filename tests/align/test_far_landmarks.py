@@ -189,6 +189,45 @@ def test_turns_add_up_beyond_half_a_circle():
         assert abs(np.rad2deg(np.arctan2(f.matrix[1, 0], f.matrix[0, 0]))) < 6
 
 
+def turned(k, still, degrees, n=4) -> Matches:
+    """Landmarks of two sections that lie straight, which ask for a turn of k about the middle."""
+    t = np.deg2rad(degrees)
+    m = np.array([[np.cos(t), -np.sin(t)], [np.sin(t), np.cos(t)]])
+    there = (U[:n] - SIDE / 2) @ m.T + SIDE / 2
+    return Matches(still, k, there, U[:n], np.full(n, 4.0), 100.0)
+
+
+def angle(f) -> float:
+    return float(np.rad2deg(np.arctan2(f.matrix[1, 0], f.matrix[0, 0])))
+
+
+@pytest.mark.parametrize(("first", "second"), [(178, 178), (178, 182), (-170, 175), (182, 178)])
+def test_turns_on_either_side_of_half_a_circle_are_near_one_another(first, second):
+    """A run of 20 between sections that stay, with landmarks at both of its ends."""
+    fields = {k: Field() for k in range(26)}
+    pairs = set(pairwise(range(26))) - {(2, 3), (22, 23)}
+    sets = [turned(3, 0, first), turned(22, 25, second)]
+    after = met(fields, sets, pairs, fixed=(0, 1, 2, 23, 24, 25))
+    for m in sets:
+        assert far_landmarks.residual(after, m) < 0.5
+    twists = [(angle(after[k + 1]) - angle(after[k]) + 180) % 360 - 180 for k in range(3, 22)]
+    assert max(map(abs, twists)) < 2
+    if first == second:
+        np.testing.assert_allclose([angle(after[k]) for k in range(3, 23)], first, atol=1e-3)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_three_runs_in_a_ring_of_landmarks_whose_turns_add_up_beyond_half_a_circle(order):
+    runs = [tilted(20), tilted(120), tilted(-130)]
+    fields = {k: runs[k // 5] for k in range(15)}
+    sets = [marks(2, 7, 2), marks(7, 12, 2), marks(2, 12, 2)]
+    pairs = set(pairwise(range(15))) - {(4, 5), (9, 10)}
+    after = met(fields, [sets[n] for n in order], pairs)
+    p = np.array([[10.0, 20.0], [150.0, 90.0], [40.0, 170.0]])
+    for k in range(15):
+        np.testing.assert_allclose(after[k](p), runs[0](p), atol=0.05)
+
+
 def test_sections_held_fixed_stay_and_those_between_give_way():
     fields = {k: drifted(k) for k in range(50)}
     after = met(fields, [marks(3, 40)], fixed=range(10))

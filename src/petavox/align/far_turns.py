@@ -146,6 +146,7 @@ def _angles(
         share = np.hypot(dot, cross) / keys.count(key)
         if share:
             wanted.append((a, b, float(share), float(np.arctan2(cross, dot))))
+    wanted = _unwound(known, held, wanted)
     free = [k for k in known if k not in held]
     at = {k: n for n, k in enumerate(free)}
     entries = [
@@ -159,3 +160,34 @@ def _angles(
     target = np.array([np.sqrt(weight) * turn for _, _, weight, turn in wanted])
     found = np.atleast_1d(sla.spsolve(sp.csc_matrix(system.T @ system), system.T @ target))
     return dict.fromkeys(known, 0.0) | {k: float(x) for k, x in zip(free, found, strict=True)}
+
+
+def _unwound(
+    known: Sequence[int], held: Collection[int], wanted: Sequence[tuple[int, int, float, float]]
+) -> list[tuple[int, int, float, float]]:
+    """The turns, each with the whole turns that bring it nearest to those along the stiffest tree.
+
+    Around a loop 178 and -178 degrees would else differ by 356, which its sections would share.
+    """
+    at = {k: 0 if k in held else n for n, k in enumerate(known, 1)}  # all that stay are one
+    best: dict[tuple[int, int], tuple[float, float]] = {}
+    for a, b, weight, turn in wanted:
+        i, j = at[a], at[b]
+        key, there = ((i, j), turn) if i < j else ((j, i), -turn)
+        if i != j and weight > best.get(key, (0.0, 0.0))[0]:
+            best[key] = (weight, there)
+    ends = np.array(list(best), int).reshape(-1, 2)
+    cost = -np.array([weight for weight, _ in best.values()])
+    size = len(known) + 1
+    links = sp.coo_array((cost, (ends[:, 0], ends[:, 1])), shape=(size, size)).tocsr()
+    tree = graph.minimum_spanning_tree(links)
+    order, before = graph.breadth_first_order(tree, 0, directed=False)
+    angle = np.zeros(size)
+    for n in map(int, order[1:]):
+        m = int(before[n])
+        angle[n] = angle[m] + (best[m, n][1] if m < n else -best[n, m][1])
+    out = []
+    for a, b, weight, turn in wanted:
+        along = float(angle[at[b]] - angle[at[a]])
+        out.append((a, b, weight, along + (turn - along + np.pi) % (2 * np.pi) - np.pi))
+    return out
