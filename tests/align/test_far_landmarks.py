@@ -351,6 +351,15 @@ def test_a_section_placed_by_landmarks_that_were_not_used_begins_a_run():
     assert not finished([marks(9, 10)], range(10), rough)[0].breaks
 
 
+def test_a_section_placed_by_one_landmark_on_either_side_begins_no_run_if_both_were_used():
+    """10 was placed by a landmark to 9 and one to 11, and matches 11 alone."""
+    rough = chain.Chain(runs=dict.fromkeys(range(20), 0), by_hand={10: 9})
+    sets = [marks(9, 10, 1), marks(10, 11, 1)]
+    result, said = finished(sets, (), rough, solved={(9, 10), (10, 11)})
+    assert not result.breaks
+    assert not [line for line in said if "NEW RUN" in line]
+
+
 def test_far_landmarks_of_a_stack_leave_those_of_a_window_as_they_are():
     rough = chain.Chain(runs=dict.fromkeys(range(20), 0), by_hand={10: 9})
     far, joint = marks(2, 18), marks(9, 10)

@@ -31,12 +31,13 @@ def meet(
 
     solved: pairs whose landmarks were in a window.  fixed: sections that stay.
     """
-    used = []
+    used, lost = [], set[int]()
     for m in landmarks:
         without = [k for k in (m.a, m.b) if k not in result.fields]
         if without:
             names = " and ".join(map(str, without))
             say(f"the landmarks of sections {m.a} and {m.b} are NOT used: {names} was not aligned.")
+            lost |= {m.a, m.b}
         else:
             used.append(m)
     free = [m for m in used if not (m.a in fixed and m.b in fixed)]
@@ -53,17 +54,21 @@ def meet(
                 f"the landmarks of sections {m.a} and {m.b} are NOT met: they lie {left:.1f} "
                 "px apart on average; see whether each is the same place in both."
             )
-    _tell_breaks(result, rough, used, matched, say)
+    _tell_breaks(result, rough, used, lost, matched, say)
 
 
 def _tell_breaks(
     result: Result,
     rough: Chain,
     used: Sequence[Matches],
+    lost: Collection[int],
     matched: Collection[tuple[int, int]],
     say: Callable[[str], None],
 ) -> None:
-    """Take back the breaks that landmarks joined; add those where they were to, and could not."""
+    """Take back the breaks that landmarks joined; add those where they were to, and could not.
+
+    lost: sections of landmarks that were not used.
+    """
     for k in [k for k in rough.breaks if joined(rough.runs, rough.runs[k], used)]:
         result.breaks.remove(k)
         say(f"landmarks join the run that begins at section {k} to the ones before.")
@@ -71,7 +76,7 @@ def _tell_breaks(
         points = sum(len(m.p) for m in used if _across(k, other, (m.a, m.b)))
         linked = points >= BY_HAND or any(_across(k, other, pair) for pair in matched)
         beside = any(_across(k, other, (j, k)) for j in result.fields)
-        if k in result.fields and beside and not linked:
+        if k in lost and k in result.fields and beside and not linked:
             result.breaks = sorted({*result.breaks, k})
             say(
                 f"a NEW RUN begins at section {k}: the landmarks that placed it are of sections "
