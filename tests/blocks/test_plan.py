@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from petavox.blocks import BlockTask, Costs, Ledger, projection, run
 from petavox.blocks.bundle import MOST, BundleSize
@@ -16,6 +17,7 @@ from petavox.blocks.plan import interval, plan, read_voxels, require_aligned
 from petavox.blocks.projection import Measured, blocks_of, project, project_all
 from petavox.blocks.simulate import Machine, simulate
 from petavox.blocks.sites import load
+from petavox.cli.app import app
 from petavox.cli.plan import _measured
 from petavox.cli.running import find_ledgers
 from petavox.errors import BadInput
@@ -208,6 +210,23 @@ def test_levels_and_shards_grow_in_number_as_the_volume_grows():
     assert blocks_of(parts_of((50, 1, 1), (1, 1, 1)), None, measured) == 50
 
 
+def test_a_block_measured_in_part_counts_as_that_part():
+    """A subset of 128 sections in blocks of 256: the seconds are those of half a block."""
+    measured, volume = (128, 512, 512), (1024, 4096, 4096)
+    assert blocks_of(parts_of(measured, (256, 256, 256)), volume, measured) == 8 * 16 * 16
+    assert blocks_of(parts_of(measured, (256, 256, 256)), None, measured) == 4
+
+
+def test_steps_that_a_project_does_not_run_now_are_left_out(tmp_path):
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        for name in ("mesh/shards", "synapses/predict"):
+            task = BlockTask(name, "petavox.blocks.testing:nothing",
+                             Grid(Box.of_shape((4, 4, 4)), (4, 4, 4)))  # fmt: skip
+            run(task, ledger=ledger, quiet=True)
+        made = project_all([Measured(ledger)], load("laptop"), nodes=1, steps={"mesh"})
+    assert list(made["stages"]) == ["mesh/shards"]
+
+
 def test_a_projection_takes_the_largest_grid_of_a_ledger_for_the_measured_volume(tmp_path):
     with Ledger(tmp_path / "ledger.db") as ledger:
         for name, total, block in [("shards", (5, 1, 1), (1, 1, 1)), ("all", (8, 8, 8), (4, 4, 4))]:
@@ -267,6 +286,21 @@ def test_plan_finds_the_size_of_the_image_and_an_older_subset_that_was_measured(
         assert _measured(ledger, None, None) == Measured(ledger)
         (tmp_path / "p" / "image.zarr" / "zarr.json").unlink()
         assert _measured(ledger, tmp_path / "p", None).volume is None
+
+
+def test_an_old_subset_whose_ledger_is_damaged_does_not_end_the_plan(tmp_path, caplog):
+    values = np.zeros((64, 64, 64), np.uint8)
+    image = create(tmp_path / "p" / "image.zarr", box=Box.of_shape(values.shape),
+                   voxel_size=(8, 8, 8), dtype="uint8", kind="image")  # fmt: skip
+    finish(image, {})
+    (tmp_path / "p" / "petavox.yaml").write_text("name: p\ninput: {image: image.zarr}\n")
+    broken = tmp_path / "p" / "run" / "subset" / "0-4" / "ledger.db"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("no database, although as long as the header of one is" * 10)
+    done = CliRunner().invoke(app, ["plan", str(tmp_path / "p")])
+    assert done.exit_code == 0, done.output
+    assert "no block was measured yet" in done.output
+    assert "It does not count" in caplog.text + done.stderr
 
 
 def test_a_huge_task_on_few_nodes_is_simulated_in_part(monkeypatch):

@@ -7,7 +7,7 @@ simulation itself, or a promise: every figure rests on the assumptions that are 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,9 @@ def blocks_of(parts: dict[str, Any], volume: Zyx | None, measured: Zyx | None = 
     measured: shape of the volume the blocks were measured on. The grid of a coarser level, or of
     the shards of a file, covers something else: its blocks grow in number as the volume grows.
     """
-    own, block = shape_of(parts), parts["grid"][2]
+    own = shape_of(parts)
+    # a block larger than what was measured was measured in part: its seconds are of that part
+    block = [min(b, n) for b, n in zip(parts["grid"][2], own, strict=True)]
     if volume is None or measured is None or own == measured:
         return _count(volume or own, block)
     return -(-_count(own, block) * math.prod(volume) // math.prod(measured))
@@ -126,17 +128,27 @@ class Measured:
     subset: str = ""
 
 
-def first_measured(known: Sequence[Measured]) -> Iterator[tuple[Measured, list[str]]]:
-    """Each ledger with its measured tasks that no ledger before it has."""
+def first_measured(
+    known: Sequence[Measured], steps: Collection[str] | None = None
+) -> Iterator[tuple[Measured, list[str]]]:
+    """Each ledger with its measured tasks that no ledger before it has.
+
+    steps: of a project; tasks of steps that it does not run now are left out.
+    """
     seen: set[str] = set()
     for one in known:
-        names = [n for n in measured_tasks(one.ledger) if n not in seen]
+        names = [
+            n for n in measured_tasks(one.ledger)
+            if n not in seen and (steps is None or n.partition("/")[0] in steps)
+        ]  # fmt: skip
         seen.update(names)
         if names:
             yield one, names
 
 
-def project_all(known: Sequence[Measured], site: Site, **options: Any) -> dict[str, Any]:
+def project_all(
+    known: Sequence[Measured], site: Site, *, steps: Collection[str] | None = None, **options: Any
+) -> dict[str, Any]:
     """`project` over several ledgers; of a task that is in more than one, the first counts.
 
     Costs of a subset alone are not added to those of the whole: then there are no sums.
@@ -144,7 +156,7 @@ def project_all(known: Sequence[Measured], site: Site, **options: Any) -> dict[s
     """
     found: dict[str, Any] = {}
     alone: list[str] = []
-    for one, names in first_measured(known):
+    for one, names in first_measured(known, steps):
         more = project(one.ledger, site, tasks=names, volume=one.volume, **options)
         if one.subset:
             for row in more["stages"].values():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +12,8 @@ import typer
 
 from petavox.cli.common import Figures, command
 from petavox.cli.running import find_ledgers
+
+log = logging.getLogger("petavox")
 
 app = typer.Typer(add_completion=False)
 
@@ -47,6 +51,8 @@ def plan(
     """
     from petavox.blocks import launching, projection, sites
     from petavox.blocks.ledger import Ledger
+    from petavox.errors import BadInput
+    from petavox.project import load
 
     where = sites.load(site)
     figures: dict[str, Any] = {}
@@ -58,13 +64,21 @@ def plan(
     if project:
         figures["next_run"] = _steps(place)
     with contextlib.ExitStack() as stack:
-        ledgers = [stack.enter_context(Ledger(p, readonly=True)) for p in find_ledgers(place)]
-        if project and not any(projection.measured_tasks(ledger) for ledger in ledgers):
-            return figures | {"cost": "no block was measured yet; run some, as with --subset"}
+        ledgers = []
+        for path in find_ledgers(place):
+            try:
+                ledgers.append(stack.enter_context(Ledger(path, readonly=True)))
+            except BadInput as e:
+                if path.parent.parent.name != "subset":
+                    raise
+                log.warning("%s It does not count.", e)
         known = [_measured(x, place if project else None, volume) for x in ledgers]
+        steps = {s.name for s in load(place).steps} if project else None
+        if project and not any(names for _, names in projection.first_measured(known, steps)):
+            return figures | {"cost": "no block was measured yet; run some, as with --subset"}
         if scan:
-            return figures | _scan(known, where, speed)
-        return figures | projection.project_all(known, where, nodes=nodes, speed=speed)
+            return figures | _scan(known, where, speed, steps)
+        return figures | projection.project_all(known, where, steps=steps, nodes=nodes, speed=speed)
 
 
 def _measured(ledger: Any, project: Path | None, volume: Any) -> Any:
@@ -78,12 +92,16 @@ def _measured(ledger: Any, project: Path | None, volume: Any) -> Any:
 
 
 def _image_shape(place: Path) -> Any:
-    """Shape of a project's image, zyx; None as long as there is none that can be read."""
+    """Shape of what a project floods, zyx: a box, or its image; None where that cannot be read."""
     from petavox import volume
     from petavox.errors import PetavoxError
     from petavox.project import load
 
     project = load(place)
+    if any(step.name == "segment" for step in project.steps):
+        box = project.stage_settings("segment").box
+        if box is not None:
+            return box.shape
     path = project.find("image")
     if path is None:
         return None
@@ -93,12 +111,14 @@ def _image_shape(place: Path) -> Any:
         return None
 
 
-def _scan(known: list[Any], where: Any, speed: float) -> dict[str, Any]:
+def _scan(
+    known: list[Any], where: Any, speed: float, steps: Collection[str] | None
+) -> dict[str, Any]:
     """Task -> its schedule on 1 to 10,000 nodes."""
     from petavox.blocks import projection
 
     found: dict[str, Any] = {}
-    for one, names in projection.first_measured(known):
+    for one, names in projection.first_measured(known, steps):
         measured = projection.measured_shape(one.ledger)
         alone = f" (subset {one.subset} alone)" if one.subset and one.volume is None else ""
         for name in names:
