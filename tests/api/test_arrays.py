@@ -151,6 +151,13 @@ def test_a_voxel_size_that_a_stage_cannot_be_told_is_refused(tmp_path):
         pv.consensus(one, one, voxel_size=(8, 8, 8))
 
 
+def test_the_voxel_size_of_an_image_that_does_not_say_reaches_the_stage(tmp_path):
+    with h5py.File(tmp_path / "v.h5", "w") as f:
+        f["image"] = np.arange(2 * 64 * 64, dtype=np.uint8).reshape(2, 64, 64)
+    pv.contrast(tmp_path / "v.h5/image", tmp_path / "even.zarr", voxel_size=(40, 8, 8))
+    assert pv.open(tmp_path / "even.zarr").voxel_size == pv.VoxelSize(40, 8, 8)
+
+
 def test_a_voxel_size_given_for_a_folder_of_stitch_is_that_of_its_sections(tmp_path):
     from petavox.api.images import _sections_at
 

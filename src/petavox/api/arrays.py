@@ -127,6 +127,13 @@ def at_path(
         yield copy.path
 
 
+def sized_setting(given: Any, voxel_size: Sequence[float] | None) -> dict[str, Any]:
+    """The voxel size as a setting, for a path: an array that is written to one says it itself."""
+    if voxel_size is None or not isinstance(given, (str, Path)):
+        return {}
+    return {"voxel_size": tuple(voxel_size)}
+
+
 def _require_plain(volume: Volume, name: str) -> None:
     """A coarser level, or a voxel size that was given, is lost where only the path goes on."""
     try:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from petavox.api.arrays import at_path, like
+from petavox.api.arrays import at_path, like, sized_setting
 from petavox.api.running import scratch, settings_of
 from petavox.volume import opening
 
@@ -174,8 +174,9 @@ def contrast(
     """
     from petavox.stages import contrast as stage
 
-    parsed = settings_of(stage.ContrastSettings, settings, "contrast")
-    with at_path(image, voxel_size=voxel_size, name="image") as path:
+    sized = sized_setting(image, voxel_size)
+    parsed = settings_of(stage.ContrastSettings, settings | sized, "contrast")
+    with at_path(image, voxel_size=voxel_size, name="image", sized=True) as path:
         if out is not None:
             return stage.run(path, out, parsed, overwrite=overwrite)
         with scratch() as folder:

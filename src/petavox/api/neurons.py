@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from petavox.api.arrays import at_path, like, volume_of
+from petavox.api.arrays import at_path, like, sized_setting, volume_of
 from petavox.api.running import blockwise, scratch, settings_of
 from petavox.volume import Kind, opening
 
@@ -35,13 +35,6 @@ def _folder(
         open_engine(workers=workers) as engine,
     ):
         return stage.run(path, out, settings, engine=engine, overwrite=overwrite)
-
-
-def _sized(given: Any, voxel_size: Sequence[float] | None) -> dict[str, Any]:
-    """The voxel size as a setting, for a path: an array that is written to one says it itself."""
-    if voxel_size is None or not isinstance(given, (str, Path)):
-        return {}
-    return {"voxel_size": tuple(voxel_size)}
 
 
 def mesh(
@@ -70,7 +63,7 @@ def mesh(
     """
     from petavox.stages import mesh as stage
 
-    parsed = settings_of(stage.MeshSettings, settings | _sized(labels, voxel_size), "mesh")
+    parsed = settings_of(stage.MeshSettings, settings | sized_setting(labels, voxel_size), "mesh")
     if out is not None:
         return _folder(stage, labels, voxel_size, Path(out), parsed, workers, overwrite)
     from petavox.neuron.mesh import fragments
@@ -117,7 +110,7 @@ def skeletonize(
     from petavox.stages import skeletonize as stage
 
     parsed = settings_of(
-        stage.SkeletonSettings, settings | _sized(labels, voxel_size), "skeletonize"
+        stage.SkeletonSettings, settings | sized_setting(labels, voxel_size), "skeletonize"
     )
     if out is not None:
         return _folder(stage, labels, voxel_size, Path(out), parsed, workers, overwrite)
@@ -178,7 +171,9 @@ def synapses(
 
     from petavox.stages import synapses as stage
 
-    parsed = settings_of(stage.SynapseSettings, settings | _sized(image, voxel_size), "synapses")
+    parsed = settings_of(
+        stage.SynapseSettings, settings | sized_setting(image, voxel_size), "synapses"
+    )
     if model is None:
         from petavox.synapse.shipped import MODEL
 
@@ -241,7 +236,7 @@ def connectome(
     from petavox.stages import connectome as stage
     from petavox.stages.asking import NAMES
 
-    sized = _sized(labels, voxel_size)
+    sized = sized_setting(labels, voxel_size)
     parsed = settings_of(stage.ConnectomeSettings, settings | sized, "connectome")
     with (
         at_path(labels, Kind.LABELS, voxel_size=voxel_size, name="labels", sized=True) as path,

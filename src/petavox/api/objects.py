@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from petavox.api.arrays import at_path, like, volume_of
+from petavox.api.arrays import at_path, like, sized_setting, volume_of
 from petavox.api.running import blockwise, scratch, settings_of
 from petavox.errors import BadInput
 from petavox.space import Box
@@ -189,10 +189,11 @@ def agglomerate(
     """
     from petavox.stages import agglomerate as stage
 
-    parsed = settings_of(stage.AgglomerateSettings, settings, "agglomerate")
+    sized = sized_setting(image, voxel_size)
+    parsed = settings_of(stage.AgglomerateSettings, settings | sized, "agglomerate")
     with (
         at_path(labels, Kind.LABELS, voxel_size=voxel_size, name="labels") as what,
-        at_path(image, voxel_size=voxel_size, name="image") as raw,
+        at_path(image, voxel_size=voxel_size, name="image", sized=True) as raw,
         scratch() as folder,
     ):
         place = folder / "neurons.zarr" if out is None else Path(out)

@@ -42,6 +42,7 @@ from petavox.settings import NmSetting, Settings
 from petavox.stages import tables
 from petavox.stages.candidates import Candidates, CandidateSettings, group_pairs, objects
 from petavox.stages.chain import require_chain, require_memory
+from petavox.stages.labels import labels_of
 from petavox.stages.pair_scores import ResegmentBlockSettings, ScorePairs
 from petavox.stages.relabel import Relabel, RelabelSettings, write_lookup
 from petavox.stages.stage import run_stage
@@ -161,6 +162,7 @@ def agglomerate(
         reads={"objects": labels, "lookup": beside(out, "lookup")},
         writes={"labels": out},
     )
+    labels_of(str(labels))  # what is no volume of labels is said as such, before its blocks
     require_memory([relabel], ledger=ledger, engine=engine)
     score = score_pairs(labels, image, out, model=model, settings=settings, how=how)
     edges = scored_edges(score)

@@ -69,6 +69,7 @@ class Qc(Stage):
             "stages.section_reading",
         )
     )  # fmt: skip
+    smaller = "a smaller memory_mb"
     settings: QcSettings
 
     def grid(self) -> Grid:
