@@ -67,7 +67,7 @@ CLAIMS = (
     Claim("lanes", "lanes give the plain driver's labels",
           ("lanes", "--lanes", "1", "3", "--side", "40"), 180.0),
     Claim("int8", "what int8 costs in one step", ("int8",), 90.0),
-    Claim("demo", "the demo, start to end", ("demo",), 720.0),
+    Claim("demo", "the demo, start to end", ("demo",), 560.0),
     Claim("scaling", "no stage grows faster than n log n", ("scaling", "--seconds", "150"), 300.0),
 )  # fmt: skip
 
