@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from petavox import provenance
@@ -30,7 +29,7 @@ from petavox.neuron.octree import INFO, encoded
 from petavox.neuron.sharding import ShardWriter
 from petavox.neuron.simplify import bounded, levels
 from petavox.space import Block, Box
-from petavox.stages import fragment_index, objects
+from petavox.stages import fragment_index, object_steps, objects
 from petavox.stages.tables import write_arrow
 
 TABLE = pa.schema(
@@ -88,6 +87,7 @@ class MeshShards(objects.ShardStage):
     code = _CODE
     smaller = "a smaller most_faces: its memory is that of the largest object, whatever the block"
     table, schema = "meshes.parquet", TABLE
+    bytes_each = 0.25
 
     def costs(self) -> Costs:
         """The largest object decides: about 500 bytes a face (measured: 480)."""
@@ -115,26 +115,10 @@ def run(
     Raises BadInput before any work if the labels or settings cannot be used.
     """
     began = time.monotonic()
-    source, total = objects.labels_of(labels, settings)
-    objects.require_ids(settings, source.dtype)
-    work = objects.work_of(out)
-    first = MeshFragments(
-        settings, reads={"labels": labels}, writes={"fragments": work / "fragments"}
-    )
-    with objects.work_folder(
-        out, first, engine=engine, overwrite=overwrite, ledger=ledger
-    ) as ledger:
-
-        def second() -> MeshShards:
-            reads = {"fragments": work / "fragments", "index": work / "index"}
-            values = fragment_index.make(
-                reads["index"], reads["fragments"], len(first.grid()), bytes_each=0.25
-            )
-            values |= objects.shared(source, total, settings)
-            return MeshShards(objects.ShardSettings(**values), reads=reads, writes={"out": out})
-
-        objects.run_both(first, second, ledger=ledger, engine=engine)
-    table = pq.read_table(out / "meshes.parquet")
+    table = object_steps.made(
+        labels, out, settings, MeshFragments, MeshShards, engine=engine, ledger=ledger,
+        overwrite=overwrite,
+    )  # fmt: skip
     objects.tell_absent(settings, table, "that the labels do not hold there")
     return _figures(table) | {"seconds": round(time.monotonic() - began, 2)}
 

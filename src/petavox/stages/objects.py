@@ -16,9 +16,9 @@ import contextlib
 import logging
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +33,7 @@ from petavox.neuron.sharding import Sharding
 from petavox.settings import BoxSetting, NmSetting, Settings, ZyxSetting
 from petavox.space import Box, Grid, VoxelSize
 from petavox.stages.room import require_apart
-from petavox.stages.stage import Stage, run_stage
+from petavox.stages.stage import Stage
 from petavox.stages.tables import FAN, write_arrow
 from petavox.volume import state
 from petavox.volume.opening import make_room, require_room
@@ -136,6 +136,8 @@ class ShardStage(Stage):
     settings: ShardSettings
     table: str
     schema: pa.Schema
+    bytes_each: ClassVar[float]
+    """Of the output, by unit of a fragment's weight."""
 
     def grid(self) -> Grid:
         """As many blocks of one voxel as there are shards with objects."""
@@ -152,7 +154,7 @@ class ShardStage(Stage):
     def rows(self) -> pa.Table:
         """The rows of all shards in order of id, written as the stage's table.
 
-        The shards' files stay until the output is complete (`run_both`): a run that is stopped
+        The shards' files stay until the output is complete (object_steps): a run that is stopped
         before makes the same table again. Raises WorkFailed if one is missing.
         """
         out = Path(self.writes["out"])
@@ -254,17 +256,3 @@ def work_folder(
         if own is not None:
             own.close()
     shutil.rmtree(work, ignore_errors=True)
-
-
-def run_both(
-    first: FragmentStage,
-    second: Callable[[], ShardStage],
-    *,
-    ledger: Ledger,
-    engine: Engine | None,
-) -> None:
-    """Step one, then step two, which `second()` makes from the fragments."""
-    run_stage(first, ledger=ledger, engine=engine, overwrite=True)
-    shards = second()
-    if run_stage(shards, ledger=ledger, engine=engine, overwrite=True).complete:
-        shutil.rmtree(Path(shards.writes["out"]) / ".rows", ignore_errors=True)

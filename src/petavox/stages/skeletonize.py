@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from petavox import provenance
@@ -30,7 +29,7 @@ from petavox.neuron.skeleton_files import INFO, precomputed, swc
 from petavox.neuron.teasar import TeasarSettings, block_pieces, require
 from petavox.settings import ZyxSetting
 from petavox.space import Block
-from petavox.stages import fragment_index, objects
+from petavox.stages import fragment_index, object_steps, objects
 from petavox.stages.tables import write_arrow
 
 TABLE = pa.schema(
@@ -86,6 +85,7 @@ class SkeletonShards(objects.ShardStage):
     function = "petavox.stages.skeletonize:skeleton_shard"
     code = _CODE
     table, schema = "skeletons.parquet", TABLE
+    bytes_each = 24
 
     def after(self, ledger: Ledger, engine: Engine | None, **options: Any) -> None:
         """The table and the info file."""
@@ -109,26 +109,10 @@ def run(
     """
     began = time.monotonic()
     require()
-    source, total = objects.labels_of(labels, settings)
-    objects.require_ids(settings, source.dtype)
-    work = objects.work_of(out)
-    first = SkeletonPieces(
-        settings, reads={"labels": labels}, writes={"fragments": work / "fragments"}
-    )
-    with objects.work_folder(
-        out, first, engine=engine, overwrite=overwrite, ledger=ledger
-    ) as ledger:
-
-        def second() -> SkeletonShards:
-            reads = {"fragments": work / "fragments", "index": work / "index"}
-            values = fragment_index.make(
-                reads["index"], reads["fragments"], len(first.grid()), bytes_each=24
-            )
-            values |= objects.shared(source, total, settings)
-            return SkeletonShards(objects.ShardSettings(**values), reads=reads, writes={"out": out})
-
-        objects.run_both(first, second, ledger=ledger, engine=engine)
-    table = pq.read_table(out / "skeletons.parquet")
+    table = object_steps.made(
+        labels, out, settings, SkeletonPieces, SkeletonShards, engine=engine, ledger=ledger,
+        overwrite=overwrite,
+    )  # fmt: skip
     objects.tell_absent(settings, table, "without a skeleton (not there, or dust)")
     return {
         "objects": table.num_rows,
