@@ -263,12 +263,16 @@ def test_what_a_subset_measured_is_projected_to_the_whole_or_not_added_to_it(mea
     assert made["not_summed"].startswith("b: measured on a subset")
 
 
-def test_plan_finds_the_size_of_the_image_and_an_older_subset_that_was_measured(measured, tmp_path):
-    values = np.zeros((8, 8, 8), np.uint8)
-    image = create(tmp_path / "p" / "image.zarr", box=Box.of_shape(values.shape),
+def project_of(folder, side):
+    """A project whose image is a cube of so many voxels a side."""
+    image = create(folder / "image.zarr", box=Box.of_shape((side, side, side)),
                    voxel_size=(8, 8, 8), dtype="uint8", kind="image")  # fmt: skip
     finish(image, {})
-    (tmp_path / "p" / "petavox.yaml").write_text("name: p\ninput: {image: image.zarr}\n")
+    (folder / "petavox.yaml").write_text("name: p\ninput: {image: image.zarr}\n")
+
+
+def test_plan_finds_the_size_of_the_image_and_an_older_subset_that_was_measured(measured, tmp_path):
+    project_of(tmp_path / "p", 8)
     for n, box in enumerate(("old", "begun")):
         folder = tmp_path / "p" / "run" / "subset" / box
         folder.mkdir(parents=True)
@@ -289,11 +293,7 @@ def test_plan_finds_the_size_of_the_image_and_an_older_subset_that_was_measured(
 
 
 def test_an_old_subset_whose_ledger_is_damaged_does_not_end_the_plan(tmp_path, caplog):
-    values = np.zeros((64, 64, 64), np.uint8)
-    image = create(tmp_path / "p" / "image.zarr", box=Box.of_shape(values.shape),
-                   voxel_size=(8, 8, 8), dtype="uint8", kind="image")  # fmt: skip
-    finish(image, {})
-    (tmp_path / "p" / "petavox.yaml").write_text("name: p\ninput: {image: image.zarr}\n")
+    project_of(tmp_path / "p", 64)
     broken = tmp_path / "p" / "run" / "subset" / "0-4" / "ledger.db"
     broken.parent.mkdir(parents=True)
     broken.write_text("no database, although as long as the header of one is" * 10)
